@@ -1,0 +1,2 @@
+//! The `volseg` command.
+fn main() {}
