@@ -1,0 +1,28 @@
+//! The subcommands, one file each: `Args` (what is asked) and `run` (does it).
+
+use crate::{exit::ExitCode, global::Global};
+
+/// Declares the modules and the enum that clap reads; to plug a command in, add its line.
+macro_rules! commands {
+    ($($variant:ident $module:ident),* $(,)?) => {
+        $(mod $module;)*
+
+        #[derive(clap::Subcommand)]
+        pub(crate) enum Command {
+            $($variant($module::Args)),*
+        }
+
+        impl Command {
+            /// Runs the command.
+            pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+                match self {
+                    $(Self::$variant(args) => $module::run(args, global)),*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Organs organs,
+}

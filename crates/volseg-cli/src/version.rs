@@ -1,0 +1,23 @@
+//! What `--version` prints.
+
+use std::sync::LazyLock;
+
+/// Features compiled in.
+const FEATURES: &str = "cpu";
+
+/// The one-line form (`-V`): version and commit.
+pub(crate) fn short() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("VOLSEG_COMMIT"), ")")
+}
+
+/// The long form (`--version`): one fact a line.
+pub(crate) fn long() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "{}\ncommit: {}\nfeatures: {FEATURES}\nembedded model: none",
+            env!("CARGO_PKG_VERSION"),
+            env!("VOLSEG_COMMIT")
+        )
+    });
+    &TEXT
+}
