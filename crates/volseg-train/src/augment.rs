@@ -1,0 +1,91 @@
+//! Random changes of a picture that leave its anatomy as it is.
+
+use crate::Random;
+
+/// Map from target pixels (0..side, continuous) to source pixels.
+pub(crate) struct Warp {
+    matrix: [f32; 4],
+    offset: [f32; 2],
+    side: usize,
+}
+
+/// How far a warp may go.
+pub(crate) struct Reach {
+    /// Degrees.
+    pub(crate) rotation: f32,
+    /// Natural logarithm of the scale.
+    pub(crate) scale: f32,
+    /// Natural logarithm of the aspect.
+    pub(crate) aspect: f32,
+    /// Fraction of the side.
+    pub(crate) shift: f32,
+    /// Whether left and right may change places.
+    pub(crate) mirror: bool,
+}
+
+impl Warp {
+    /// The source rectangle stretched to `side * side`, changed at random.
+    pub(crate) fn random(source: [f32; 4], side: usize, reach: &Reach, random: &mut Random) -> Self {
+        let [x0, y0, x1, y1] = source;
+        let angle = if random.chance(0.7) { random.uniform(-reach.rotation, reach.rotation).to_radians() } else { 0.0 };
+        let scale = random.uniform(-reach.scale, reach.scale).exp();
+        let aspect = random.uniform(-reach.aspect, reach.aspect).exp();
+        let mirror = if reach.mirror && random.chance(0.5) { -1.0 } else { 1.0 };
+        let (dx, dy) = (random.uniform(-reach.shift, reach.shift), random.uniform(-reach.shift, reach.shift));
+        // Unit coordinates of the target, centred: rotated and scaled in units of the source rectangle.
+        let (w, h) = (x1 - x0, y1 - y0);
+        let (sin, cos) = angle.sin_cos();
+        let (a, d) = (scale * aspect, scale / aspect);
+        // The rotation is taken in source pixels, so that anatomy turns rigidly whatever the stretch.
+        let matrix = [mirror * cos * w * a, -sin * h * d, mirror * sin * w * a, cos * h * d].map(|v| v / side as f32);
+        let centre = [x0 + w * (0.5 + dx), y0 + h * (0.5 + dy)];
+        let half = side as f32 / 2.0;
+        let offset = [centre[0] - (matrix[0] + matrix[1]) * half, centre[1] - (matrix[2] + matrix[3]) * half];
+        Self { matrix, offset, side }
+    }
+
+    /// Calls `each(target pixel, four source pixels with weights)`; source pixels outside are `None`.
+    pub(crate) fn for_each(&self, size: [usize; 2], mut each: impl FnMut(usize, [(Option<usize>, f32); 4])) {
+        let [w, h] = size;
+        let index = |x: isize, y: isize| {
+            (x >= 0 && y >= 0 && x < w as isize && y < h as isize).then_some(y as usize * w + x as usize)
+        };
+        for y in 0..self.side {
+            for x in 0..self.side {
+                let (u, v) = (x as f32 + 0.5, y as f32 + 0.5);
+                let sx = self.matrix[0] * u + self.matrix[1] * v + self.offset[0] - 0.5;
+                let sy = self.matrix[2] * u + self.matrix[3] * v + self.offset[1] - 0.5;
+                let (fx, fy) = (sx.floor(), sy.floor());
+                let (a, b) = (sx - fx, sy - fy);
+                let (ix, iy) = (fx as isize, fy as isize);
+                each(
+                    y * self.side + x,
+                    [
+                        (index(ix, iy), (1.0 - a) * (1.0 - b)),
+                        (index(ix + 1, iy), a * (1.0 - b)),
+                        (index(ix, iy + 1), (1.0 - a) * b),
+                        (index(ix + 1, iy + 1), a * b),
+                    ],
+                );
+            }
+        }
+    }
+}
+
+/// Noise with a grain of one to about three pixels, deviation `sigma`.
+pub(crate) fn add_noise(pixels: &mut [f32], side: usize, sigma: f32, random: &mut Random) {
+    if sigma <= 0.0 {
+        return;
+    }
+    let coarse = random.uniform(0.0, 1.0);
+    let noise: Vec<f32> = pixels.iter().map(|_| random.normal()).collect();
+    for y in 0..side {
+        for x in 0..side {
+            let i = y * side + x;
+            let right = noise[y * side + (x + 1) % side];
+            let below = noise[(y + 1) % side * side + x];
+            let grain = noise[i] * (1.0 - coarse) + coarse * 0.6 * (noise[i] + right + below);
+            pixels[i] += sigma * grain;
+        }
+    }
+}

@@ -1,0 +1,148 @@
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use volseg_geometry::Modality;
+use volseg_model::embedded;
+
+/// Configuration of `volseg train prompt`, read from TOML. Unknown keys are refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Steps of the whole run; the learning rate's cosine ends with them.
+    pub steps: usize,
+    /// Greatest learning rate (AdamW).
+    pub learning_rate: f32,
+    /// Decoupled weight decay of matrices and kernels.
+    pub weight_decay: f32,
+    /// Warm-up steps.
+    pub warmup: usize,
+    /// Decay of the averaged weights that are saved and validated.
+    pub average: f32,
+    /// Seed of initial weights, order and augmentation.
+    pub seed: u64,
+    /// Save a checkpoint every so many steps.
+    pub save_every: usize,
+    /// Validate every so many steps.
+    pub validate_every: usize,
+    /// Prompt rows of the decoder a CT slice.
+    pub rows_ct: usize,
+    /// Prompt rows of the decoder a picture.
+    pub rows_picture: usize,
+    /// Begin with the weights of this file; the optimiser starts fresh.
+    pub start_from: Option<PathBuf>,
+    /// The network.
+    pub model: embedded::Config,
+    /// Sets of pictures with one mask each.
+    pub pictures: Vec<PictureSet>,
+    /// CT phantoms made on the fly.
+    pub phantoms: Option<PhantomSet>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 2000,
+            learning_rate: 1e-3,
+            weight_decay: 0.05,
+            warmup: 60,
+            average: 0.999,
+            seed: 1,
+            save_every: 500,
+            validate_every: 500,
+            rows_ct: 4,
+            rows_picture: 2,
+            start_from: None,
+            model: embedded::Config::default(),
+            pictures: Vec::new(),
+            phantoms: None,
+        }
+    }
+}
+
+/// A folder with `images/NAME.png`, `masks/NAME.png` and perhaps an `index.csv`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PictureSet {
+    /// The folder.
+    pub path: PathBuf,
+    /// What the pictures are.
+    pub modality: Modality,
+    /// The organ that the masks show, by name.
+    pub organ: String,
+    /// Pictures of this set in every batch.
+    pub batch: usize,
+    /// Column of `index.csv` by which the parts are split; without it each picture is its own group.
+    pub group_column: Option<String>,
+}
+
+/// CT phantoms of seeds from `first_seed` on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhantomSet {
+    /// How many volumes.
+    pub volumes: usize,
+    /// Seed of the first one.
+    pub first_seed: u64,
+    /// Slices in every batch.
+    pub batch: usize,
+}
+
+impl TrainConfig {
+    /// Parses TOML and then `key=value` changes, whose keys are dotted paths.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming what does not fit.
+    pub fn parse(text: &str, changes: &[String]) -> Result<Self, Error> {
+        let mut table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
+        for change in changes {
+            let (key, value) = change
+                .split_once('=')
+                .ok_or_else(|| Error::Config(format!("`{change}` is not of the form key=value")))?;
+            let parsed: toml::Table = format!("v = {value}")
+                .parse()
+                .or_else(|_| format!("v = {value:?}").parse())
+                .map_err(|e: toml::de::Error| Error::Config(format!("{key}: {}", e.message())))?;
+            let mut at = &mut table;
+            let mut parts = key.split('.').peekable();
+            while let Some(part) = parts.next() {
+                if parts.peek().is_none() {
+                    if let Some(v) = parsed.get("v") {
+                        at.insert(part.to_owned(), v.clone());
+                    }
+                } else {
+                    at = at
+                        .entry(part)
+                        .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                        .as_table_mut()
+                        .ok_or_else(|| Error::Config(format!("`{key}`: {part} is not a table")))?;
+                }
+            }
+        }
+        let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
+        config.model.check()?;
+        let batch =
+            config.pictures.iter().map(|p| p.batch).sum::<usize>() + config.phantoms.as_ref().map_or(0, |p| p.batch);
+        if batch == 0 || config.steps == 0 || !(0.0..1.0).contains(&config.average) || !config.learning_rate.is_finite()
+        {
+            return Err(Error::Config(
+                "steps and the batch must be positive, average in 0..1, learning_rate finite".into(),
+            ));
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_reach_nested_keys_and_unknown_ones_are_refused() {
+        let text = "[phantoms]\nvolumes = 3\nfirst_seed = 5\nbatch = 2\n";
+        let c = TrainConfig::parse(text, &["steps=7".into(), "model.side=64".into()]).unwrap();
+        assert_eq!((c.steps, c.model.side), (7, 64));
+        assert!(TrainConfig::parse(text, &["stepz=7".into()]).unwrap_err().to_string().contains("stepz"));
+        assert!(TrainConfig::parse("", &[]).is_err());
+    }
+}

@@ -1,0 +1,43 @@
+/// What went wrong in training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// A data set is not as expected.
+    #[error("data set: {0}")]
+    Data(String),
+    /// A checkpoint cannot be resumed.
+    #[error("checkpoint: {0}")]
+    Checkpoint(String),
+    /// A number that is none: the training has diverged.
+    #[error("step {step}: the loss is {loss}; lower the learning rate")]
+    Diverged {
+        /// The step.
+        step: usize,
+        /// Its loss.
+        loss: f32,
+    },
+    /// A file could not be read or written.
+    #[error("could not {what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An image could not be read.
+    #[error(transparent)]
+    Image(#[from] volseg_io::Error),
+    /// The network failed.
+    #[error(transparent)]
+    Model(#[from] volseg_model::Error),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(e: candle_core::Error) -> Self {
+        Self::Model(e.into())
+    }
+}

@@ -1,0 +1,102 @@
+//! AdamW whose state can be saved, with clipping and averaged weights.
+
+use crate::Error;
+use candle_core::{Tensor, Var};
+use std::collections::BTreeMap;
+
+const BETA1: f32 = 0.9;
+const BETA2: f32 = 0.99;
+const EPSILON: f32 = 1e-8;
+/// Greatest norm of the whole gradient.
+const CLIP: f64 = 1.0;
+
+/// Moments and averaged weights of all variables, in the order of their names.
+pub(crate) struct AdamW {
+    first: Vec<Vec<f32>>,
+    second: Vec<Vec<f32>>,
+    average: Vec<Vec<f32>>,
+    /// Steps taken.
+    pub(crate) step: usize,
+}
+
+impl AdamW {
+    pub(crate) fn new(variables: &BTreeMap<String, Var>) -> Result<Self, Error> {
+        let average: Vec<Vec<f32>> =
+            variables.values().map(|v| v.flatten_all()?.to_vec1()).collect::<Result<_, _>>()?;
+        let zeros: Vec<Vec<f32>> = average.iter().map(|v| vec![0.0; v.len()]).collect();
+        Ok(Self { first: zeros.clone(), second: zeros, average, step: 0 })
+    }
+
+    /// One step. Decay acts on tensors of two and more axes only.
+    pub(crate) fn update(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        gradients: &[Vec<f32>],
+        rate: f32,
+        decay: f32,
+        average: f32,
+    ) -> Result<(), Error> {
+        self.step += 1;
+        let norm = gradients.iter().flatten().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+        let scale = if norm > CLIP { (CLIP / norm) as f32 } else { 1.0 };
+        let c1 = 1.0 - BETA1.powi(self.step as i32);
+        let c2 = 1.0 - BETA2.powi(self.step as i32);
+        // Early averages would remember the random start.
+        let average = average.min((1.0 + self.step as f32) / (10.0 + self.step as f32));
+        for (n, var) in variables.values().enumerate() {
+            let mut w = var.flatten_all()?.to_vec1::<f32>()?;
+            let shrink = if var.dims().len() > 1 { 1.0 - rate * decay } else { 1.0 };
+            let state = self.first[n].iter_mut().zip(self.second[n].iter_mut()).zip(self.average[n].iter_mut());
+            for ((w, g), ((m, v), a)) in w.iter_mut().zip(&gradients[n]).zip(state) {
+                let g = g * scale;
+                *m = BETA1 * *m + (1.0 - BETA1) * g;
+                *v = BETA2 * *v + (1.0 - BETA2) * g * g;
+                *w = *w * shrink - rate * (*m / c1) / ((*v / c2).sqrt() + EPSILON);
+                *a = average * *a + (1.0 - average) * *w;
+            }
+            var.set(&Tensor::from_vec(w, var.dims(), var.device())?)?;
+        }
+        Ok(())
+    }
+
+    /// Averaged weights by name.
+    pub(crate) fn averaged(&self, variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>, Error> {
+        let mut map = BTreeMap::new();
+        for ((name, var), a) in variables.iter().zip(&self.average) {
+            map.insert(name.clone(), Tensor::from_vec(a.clone(), var.dims(), var.device())?);
+        }
+        Ok(map)
+    }
+
+    /// State as named tensors, for a checkpoint.
+    pub(crate) fn state(&self, variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>, Error> {
+        let mut map = BTreeMap::new();
+        for (n, (name, var)) in variables.iter().enumerate() {
+            for (kind, values) in [("first", &self.first), ("second", &self.second), ("average", &self.average)] {
+                map.insert(format!("{kind}/{name}"), Tensor::from_vec(values[n].clone(), var.dims(), var.device())?);
+            }
+        }
+        Ok(map)
+    }
+
+    /// Takes the state of a checkpoint.
+    pub(crate) fn restore(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        state: &BTreeMap<String, Tensor>,
+        step: usize,
+    ) -> Result<(), Error> {
+        for (n, (name, var)) in variables.iter().enumerate() {
+            let read = |kind: &str| -> Result<Vec<f32>, Error> {
+                let t = state
+                    .get(&format!("{kind}/{name}"))
+                    .filter(|t| t.dims() == var.dims())
+                    .ok_or_else(|| Error::Checkpoint(format!("has no fitting {kind} state of {name}")))?;
+                Ok(t.flatten_all()?.to_vec1()?)
+            };
+            (self.first[n], self.second[n], self.average[n]) = (read("first")?, read("second")?, read("average")?);
+        }
+        self.step = step;
+        Ok(())
+    }
+}

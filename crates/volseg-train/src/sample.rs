@@ -1,0 +1,106 @@
+//! One augmented slice with its truth, ready for the network.
+
+use crate::Random;
+use crate::augment::{Reach, Warp, add_noise};
+use crate::pictures::Picture;
+use crate::volumes::CtVolume;
+use volseg_model::embedded::{normalise_grey, normalise_hu};
+
+/// A slice as the network sees it, and the truth of every organ that its data set labels.
+pub(crate) struct Sample {
+    /// `[side, side, 3]`.
+    pub(crate) input: Vec<f32>,
+    /// Organ id and soft mask of `side * side`; an all-zero mask means the organ is known to be absent.
+    pub(crate) truth: Vec<(u8, Vec<f32>)>,
+    /// Whether this is a slice of a CT.
+    pub(crate) ct: bool,
+}
+
+impl Sample {
+    pub(crate) fn picture(p: &Picture, side: usize, augment: bool, random: &mut Random) -> Self {
+        let reach = if augment {
+            Reach { rotation: 20.0, scale: 0.25, aspect: 0.12, shift: 0.08, mirror: true }
+        } else {
+            Reach { rotation: 0.0, scale: 0.0, aspect: 0.0, shift: 0.0, mirror: false }
+        };
+        let whole = [0.0, 0.0, p.size[0] as f32, p.size[1] as f32];
+        let (mut grey, mut mask) = (vec![0f32; side * side], vec![0f32; side * side]);
+        if augment {
+            let warp = Warp::random(whole, side, &reach, random);
+            warp.for_each(p.size, |o, taps| {
+                for (i, w) in taps {
+                    if let Some(i) = i {
+                        grey[o] += w * p.grey[i];
+                        mask[o] += w * f32::from(p.mask[i]);
+                    }
+                }
+            });
+        } else {
+            grey = volseg_model::embedded::stretch(&p.grey, p.size, side);
+            let m: Vec<f32> = p.mask.iter().map(|&v| f32::from(v)).collect();
+            mask = volseg_model::embedded::stretch(&m, p.size, side);
+        }
+        normalise_grey(&mut grey);
+        if augment {
+            let low = grey.iter().copied().fold(f32::INFINITY, f32::min);
+            let high = grey.iter().copied().fold(f32::NEG_INFINITY, f32::max).max(low + 1e-3);
+            let gamma = random.uniform(-0.5, 0.5).exp();
+            for v in &mut grey {
+                *v = low + (high - low) * ((*v - low) / (high - low)).powf(gamma);
+            }
+            let sigma = random.uniform(0.0, 0.12);
+            add_noise(&mut grey, side, sigma, random);
+            let (gain, level) = (random.uniform(-0.15, 0.15).exp(), random.uniform(-0.2, 0.2));
+            for v in &mut grey {
+                *v = *v * gain + level;
+            }
+        }
+        let input = grey.iter().flat_map(|&v| [v, v, v]).collect();
+        Self { input, truth: vec![(p.organ.get(), mask)], ct: false }
+    }
+
+    pub(crate) fn ct(v: &CtVolume, slice: usize, side: usize, augment: bool, random: &mut Random) -> Self {
+        let reach = if augment {
+            Reach { rotation: 10.0, scale: 0.15, aspect: 0.08, shift: 0.05, mirror: false }
+        } else {
+            Reach { rotation: 0.0, scale: 0.0, aspect: 0.0, shift: 0.0, mirror: false }
+        };
+        let size = v.stack.shown_size();
+        let mut source = v.body;
+        if augment && random.chance(0.1) {
+            source = [0.0, 0.0, size[0] as f32, size[1] as f32];
+        }
+        let warp = Warp::random(source, side, &reach, random);
+        let [before, after] = v.beside[slice];
+        let mut input = vec![0f32; side * side * 3];
+        let mut masks: Vec<Option<Vec<f32>>> = (0..16).map(|_| None).collect();
+        let (gain, level) = if augment { (random.uniform(0.9, 1.1), random.uniform(-20.0, 20.0)) } else { (1.0, 0.0) };
+        let sigma = if augment { random.uniform(0.0, 22.0) } else { 0.0 };
+        for (channel, s) in [before, slice, after].into_iter().enumerate() {
+            let (hu, labels) = v.slice(s);
+            let mut plane = vec![0f32; side * side];
+            warp.for_each(size, |o, taps| {
+                let mut sum = 0.0;
+                for (i, w) in taps {
+                    sum += w * i.map_or(-1000.0, |i| hu[i]);
+                    if let (1, Some(i)) = (channel, i) {
+                        let organ = usize::from(labels[i]);
+                        if organ != 0 {
+                            masks[organ].get_or_insert_with(|| vec![0f32; side * side])[o] += w;
+                        }
+                    }
+                }
+                plane[o] = sum * gain + level;
+            });
+            add_noise(&mut plane, side, sigma, random);
+            normalise_hu(&mut plane);
+            for (p, v) in input.chunks_exact_mut(3).zip(&plane) {
+                p[channel] = *v;
+            }
+        }
+        let truth = (1..16u8)
+            .map(|organ| (organ, masks[usize::from(organ)].take().unwrap_or_else(|| vec![0f32; side * side])))
+            .collect();
+        Self { input, truth, ct: true }
+    }
+}

@@ -1,0 +1,362 @@
+//! `volseg train prompt`: fits the embedded network to labelled slices.
+
+use crate::curves::{self, Line};
+use crate::optimizer::AdamW;
+use crate::pictures::{Part, Picture, load_pictures};
+use crate::sample::Sample;
+use crate::step::{Losses, gradients};
+use crate::volumes::{self, CtVolume};
+use crate::{Error, Random, TrainConfig};
+use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+use volseg_model::Params;
+use volseg_model::embedded::{Network, PromptRow, Weights};
+
+/// What a caller may show while a training runs.
+pub trait Progress {
+    /// A line for people.
+    fn line(&mut self, text: &str);
+}
+
+/// A batch is always computed as this many shards whose gradients are summed in order, so that the number of threads does
+/// not change a bit.
+const SHARDS: usize = 2;
+
+struct Data {
+    pictures: Vec<(usize, Vec<Picture>)>,
+    volumes: Vec<CtVolume>,
+    ct_batch: usize,
+    check_volumes: Vec<CtVolume>,
+}
+
+/// Trains by `config`, writing checkpoints, `metrics.jsonl`, `curves.svg`, the configuration as run, and at the end
+/// `model.safetensors` (averaged weights, f16) into `out`. With `resume` it goes on from the last checkpoint there.
+///
+/// # Errors
+/// Data sets, checkpoints or files that cannot be used; a loss that is no number.
+pub fn train_prompt(config: &TrainConfig, out: &Path, resume: bool, progress: &mut dyn Progress) -> Result<(), Error> {
+    let io = |what: String| move |source| Error::Io { what, source };
+    std::fs::create_dir_all(out).map_err(io(format!("make {}", out.display())))?;
+    let checkpoint = out.join("checkpoint.safetensors");
+    let start = match &config.start_from {
+        Some(path) => Weights::read(path)?.tensors,
+        None => BTreeMap::new(),
+    };
+    let params = Params::trainable(config.seed, start);
+    let net = Network::new(&config.model, &params)?;
+    let variables = params.variables();
+    let mut adam = AdamW::new(&variables)?;
+    if resume && checkpoint.exists() {
+        restore(&checkpoint, &variables, &mut adam)?;
+        progress.line(&format!("going on after step {}", adam.step));
+    } else {
+        let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
+        std::fs::write(out.join("config.toml"), text).map_err(io("write config.toml".into()))?;
+        let _ = std::fs::remove_file(out.join("metrics.jsonl"));
+    }
+    let numbers: usize = variables.values().map(|v| v.elem_count()).sum();
+    progress.line(&format!("{numbers} trainable numbers in {} tensors", variables.len()));
+    let data = load(config, out, progress)?;
+    let began = Instant::now();
+    let first_step = adam.step;
+    let mut recent: Vec<Losses> = Vec::new();
+    while adam.step < config.steps {
+        let step = adam.step;
+        let shards: Vec<Vec<Sample>> = std::thread::scope(|scope| {
+            let jobs: Vec<_> = (0..SHARDS)
+                .map(|s| {
+                    scope.spawn({
+                        let data = &data;
+                        move || draw(config, data, step, s)
+                    })
+                })
+                .collect();
+            jobs.into_iter().map(|j| j.join().unwrap_or_default()).collect()
+        });
+        let results: Vec<Result<(Losses, Vec<Vec<f32>>), Error>> = std::thread::scope(|scope| {
+            let jobs: Vec<_> = shards
+                .iter()
+                .enumerate()
+                .map(|(s, samples)| {
+                    let (net, variables) = (&net, &variables);
+                    scope.spawn(move || {
+                        let mut random = Random::at(&[config.seed, step as u64, s as u64, 3]);
+                        gradients(net, variables, samples, [config.rows_ct, config.rows_picture], &mut random)
+                    })
+                })
+                .collect();
+            jobs.into_iter()
+                .map(|j| j.join().unwrap_or_else(|_| Err(Error::Config("a training thread stopped".into()))))
+                .collect()
+        });
+        let mut sum: Option<Vec<Vec<f32>>> = None;
+        let mut losses = Losses::default();
+        for result in results {
+            let (l, g) = result?;
+            losses.total += l.total / SHARDS as f32;
+            losses.dense += l.dense / SHARDS as f32;
+            losses.rows += l.rows / SHARDS as f32;
+            sum = Some(match sum {
+                None => g,
+                Some(mut s) => {
+                    for (a, b) in s.iter_mut().flatten().zip(g.iter().flatten()) {
+                        *a += b;
+                    }
+                    s
+                }
+            });
+        }
+        if !losses.total.is_finite() {
+            return Err(Error::Diverged { step, loss: losses.total });
+        }
+        let mut sum = sum.unwrap_or_default();
+        for g in sum.iter_mut().flatten() {
+            *g /= SHARDS as f32;
+        }
+        adam.update(&variables, &sum, rate(config, step), config.weight_decay, config.average)?;
+        recent.push(losses);
+        let done = adam.step;
+        if done % 50 == 0 || done == config.steps {
+            let mean = |f: fn(&Losses) -> f32| recent.iter().map(f).sum::<f32>() / recent.len() as f32;
+            let each = began.elapsed().as_secs_f64() / (done - first_step) as f64;
+            let left = each * (config.steps - done) as f64 / 60.0;
+            progress.line(&format!(
+                "step {done}/{}  loss {:.4} (first masks {:.4}, prompted {:.4})  {each:.2} s a step, {left:.0} min left",
+                config.steps,
+                mean(|l| l.total),
+                mean(|l| l.dense),
+                mean(|l| l.rows)
+            ));
+            let record = serde_json::json!({"step": done, "loss": mean(|l| l.total), "dense": mean(|l| l.dense),
+                "rows": mean(|l| l.rows), "seconds_per_step": each});
+            log(out, &record)?;
+            recent.clear();
+        }
+        if done % config.validate_every == 0 || done == config.steps {
+            let scores = validate(config, &params, &adam, &variables, &data)?;
+            let text: Vec<String> = scores.iter().map(|(k, v)| format!("{k} {v:.3}")).collect();
+            progress.line(&format!("step {done} validation Dice: {}", text.join("  ")));
+            let mut record = serde_json::json!({"step": done});
+            record["validation"] = scores.into_iter().map(|(k, v)| (k, serde_json::json!(v))).collect();
+            log(out, &record)?;
+            curves::draw(&out.join("curves.svg"), &read_lines(out)?)?;
+        }
+        if done % config.save_every == 0 || done == config.steps {
+            save(&checkpoint, &variables, &adam)?;
+            export(config, out, &params, &adam)?;
+        }
+    }
+    Ok(())
+}
+
+/// Warm-up, then a cosine to 2 %.
+fn rate(config: &TrainConfig, step: usize) -> f32 {
+    if step < config.warmup {
+        return config.learning_rate * (step + 1) as f32 / config.warmup as f32;
+    }
+    let t = (step - config.warmup) as f32 / (config.steps - config.warmup).max(1) as f32;
+    config.learning_rate * (0.02 + 0.98 * 0.5 * (1.0 + (std::f32::consts::PI * t).cos()))
+}
+
+fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result<Data, Error> {
+    let mut pictures = Vec::new();
+    let mut split = BTreeMap::new();
+    for set in &config.pictures {
+        let all = load_pictures(set)?;
+        let count = |part| all.iter().filter(|p| p.part == part).count();
+        progress.line(&format!(
+            "{}: {} pictures to train on, {} to validate, {} kept for the test",
+            set.organ,
+            count(Part::Train),
+            count(Part::Validation),
+            count(Part::Test)
+        ));
+        let names: BTreeMap<&str, String> = all.iter().map(|p| (p.name.as_str(), format!("{:?}", p.part))).collect();
+        split.insert(set.organ.clone(), serde_json::json!(names));
+        pictures.push((set.batch, all));
+    }
+    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
+    std::fs::write(out.join("split.json"), text)
+        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
+    let (mut made, mut check, mut batch) = (Vec::new(), Vec::new(), 0);
+    if let Some(set) = &config.phantoms {
+        progress.line(&format!("making {} CT phantoms", set.volumes));
+        made = volumes::make(set, &|| ());
+        // Validation phantoms come before the first training seed.
+        let few = crate::PhantomSet { volumes: 6, first_seed: set.first_seed.saturating_sub(100), batch: 0 };
+        check = volumes::make(&few, &|| ());
+        batch = set.batch;
+    }
+    Ok(Data { pictures, volumes: made, ct_batch: batch, check_volumes: check })
+}
+
+/// Samples of one shard of the batch of a step.
+fn draw(config: &TrainConfig, data: &Data, step: usize, shard: usize) -> Vec<Sample> {
+    let side = config.model.side;
+    let mut samples = Vec::new();
+    let mut slot = 0;
+    let mut next = || {
+        slot += 1;
+        (slot % SHARDS == shard).then(|| Random::at(&[config.seed, step as u64, slot as u64, 1]))
+    };
+    for _ in 0..data.ct_batch {
+        if let Some(mut random) = next() {
+            let v = &data.volumes[random.below(data.volumes.len())];
+            // Slices with organs are drawn more often than those without, small organs more often than large ones alone.
+            let mut slice = random.below(v.organs.len());
+            for _ in 0..3 {
+                if v.organs[slice].count_ones() < 3 && random.chance(0.8) {
+                    slice = random.below(v.organs.len());
+                }
+            }
+            samples.push(Sample::ct(v, slice, side, true, &mut random));
+        }
+    }
+    for (batch, pictures) in &data.pictures {
+        let train: Vec<&Picture> = pictures.iter().filter(|p| p.part == Part::Train).collect();
+        for _ in 0..*batch {
+            if let (Some(mut random), false) = (next(), train.is_empty()) {
+                samples.push(Sample::picture(train[random.below(train.len())], side, true, &mut random));
+            }
+        }
+    }
+    samples
+}
+
+/// Mean 2D Dice on the validation parts: first masks, masks after the decoder without user prompts, masks with one box.
+fn validate(
+    config: &TrainConfig,
+    params: &Params,
+    adam: &AdamW,
+    variables: &BTreeMap<String, candle_core::Var>,
+    data: &Data,
+) -> Result<BTreeMap<String, f32>, Error> {
+    let mut tensors = params.tensors();
+    tensors.extend(adam.averaged(variables)?);
+    let net = Network::new(&config.model, &Params::given(tensors))?;
+    let side = config.model.side;
+    let mut samples = Vec::new();
+    let mut random = Random::at(&[config.seed, 11]);
+    for (_, pictures) in &data.pictures {
+        let part: Vec<&Picture> =
+            pictures.iter().filter(|p| p.part == Part::Validation && p.mask.contains(&1)).take(48).collect();
+        samples.extend(part.iter().map(|p| Sample::picture(p, side, false, &mut random)));
+    }
+    for v in &data.check_volumes {
+        let with: Vec<usize> = (0..v.organs.len()).filter(|&s| v.organs[s] != 0).collect();
+        for n in 0..8 {
+            if let Some(&s) = with.get(n * with.len() / 8) {
+                samples.push(Sample::ct(v, s, side, false, &mut random));
+            }
+        }
+    }
+    let mut sums: BTreeMap<String, (f32, usize)> = BTreeMap::new();
+    for s in &samples {
+        let x = Tensor::from_vec(s.input.clone(), (1, side, side, 3), &Device::Cpu)?;
+        let features = net.encoder.forward(&x)?;
+        let dense = features.dense.squeeze(0)?.t()?.contiguous()?.to_vec2::<f32>()?;
+        let mut rows = Vec::new();
+        let mut kept = Vec::new();
+        for (organ, truth) in &s.truth {
+            let binary: Vec<u8> = truth.iter().map(|&t| u8::from(t > 0.5)).collect();
+            let Some(b) = volseg_geometry::PixelBox::of_mask(&binary, side) else { continue };
+            let token = usize::from(*organ) - 1;
+            let mut auto = PromptRow { organ: Some(token), ..PromptRow::default() };
+            auto.set_first_mask(&dense[token], side);
+            rows.push(auto);
+            rows.push(PromptRow { bounds: Some([b.x0, b.y0, b.x1, b.y1]), ..PromptRow::default() });
+            kept.push((*organ, truth));
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        let logits = net.decoder.forward(&features, &rows)?.logits.to_vec2::<f32>()?;
+        for (n, (organ, truth)) in kept.iter().enumerate() {
+            let name = if s.ct {
+                "ct"
+            } else if *organ == 16 {
+                "lungs"
+            } else {
+                "tumour"
+            };
+            for (kind, answer) in
+                [("first", &dense[usize::from(*organ) - 1]), ("auto", &logits[2 * n]), ("box", &logits[2 * n + 1])]
+            {
+                let e = sums.entry(format!("{name}.{kind}")).or_default();
+                e.0 += dice(answer, truth);
+                e.1 += 1;
+            }
+        }
+    }
+    Ok(sums.into_iter().map(|(k, (s, n))| (k, s / n as f32)).collect())
+}
+
+fn dice(logits: &[f32], truth: &[f32]) -> f32 {
+    let (mut both, mut sum) = (0u32, 0u32);
+    for (l, t) in logits.iter().zip(truth) {
+        let (a, b) = (u32::from(*l > 0.0), u32::from(*t > 0.5));
+        both += a * b;
+        sum += a + b;
+    }
+    if sum == 0 { 1.0 } else { 2.0 * both as f32 / sum as f32 }
+}
+
+fn log(out: &Path, record: &serde_json::Value) -> Result<(), Error> {
+    let failed = |source| Error::Io { what: "write metrics.jsonl".into(), source };
+    let mut f =
+        std::fs::OpenOptions::new().create(true).append(true).open(out.join("metrics.jsonl")).map_err(failed)?;
+    writeln!(f, "{record}").map_err(failed)
+}
+
+fn read_lines(out: &Path) -> Result<Vec<Line>, Error> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl"))
+        .map_err(|source| Error::Io { what: "read metrics.jsonl".into(), source })?;
+    let mut lines: BTreeMap<String, Vec<(f32, f32)>> = BTreeMap::new();
+    for record in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()) {
+        let Some(step) = record["step"].as_f64() else { continue };
+        let mut add = |name: &str, value: &serde_json::Value| {
+            if let Some(v) = value.as_f64() {
+                lines.entry(name.to_owned()).or_default().push((step as f32, v as f32));
+            }
+        };
+        add("loss", &record["loss"]);
+        for (name, value) in record["validation"].as_object().into_iter().flatten() {
+            add(name, value);
+        }
+    }
+    Ok(lines.into_iter().collect())
+}
+
+fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &AdamW) -> Result<(), Error> {
+    let mut map = adam.state(variables)?;
+    for (name, var) in variables {
+        map.insert(format!("weight/{name}"), var.as_tensor().clone());
+    }
+    map.insert("step".into(), Tensor::new(&[adam.step as u32], &Device::Cpu)?);
+    volseg_model::embedded::write_tensors(path, &map, BTreeMap::new())?;
+    Ok(())
+}
+
+fn restore(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &mut AdamW) -> Result<(), Error> {
+    let map: BTreeMap<String, Tensor> = candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect();
+    for (name, var) in variables {
+        let t = map
+            .get(&format!("weight/{name}"))
+            .filter(|t| t.dims() == var.dims())
+            .ok_or_else(|| Error::Checkpoint(format!("has no fitting weight {name}")))?;
+        var.set(t)?;
+    }
+    let step = map.get("step").ok_or_else(|| Error::Checkpoint("has no step".into()))?.to_vec1::<u32>()?;
+    adam.restore(variables, &map, step.first().copied().unwrap_or(0) as usize)
+}
+
+fn export(config: &TrainConfig, out: &Path, params: &Params, adam: &AdamW) -> Result<(), Error> {
+    let mut tensors = params.tensors();
+    tensors.extend(adam.averaged(&params.variables())?);
+    let weights = Weights { config: config.model.clone(), tensors, steps: adam.step };
+    weights.write(&out.join("model.safetensors"))?;
+    Ok(())
+}

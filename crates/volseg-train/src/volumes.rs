@@ -1,0 +1,65 @@
+//! CT phantoms in memory, as slices to draw from.
+
+use crate::{PhantomSet, Random};
+use rayon::prelude::*;
+use volseg_geometry::{AnyVolume, Plane, SliceStack};
+use volseg_model::embedded::{body_box, neighbours};
+use volseg_phantom::{CtOptions, ct_abdomen};
+
+/// A CT volume with labels, cut axially.
+pub(crate) struct CtVolume {
+    hu: Vec<i16>,
+    labels: Vec<u8>,
+    pub(crate) stack: SliceStack,
+    /// x0, y0, x1, y1 of the body in shown pixels.
+    pub(crate) body: [f32; 4],
+    /// Slice before and after, for every slice.
+    pub(crate) beside: Vec<[usize; 2]>,
+    /// Organs (bit = id) of every slice.
+    pub(crate) organs: Vec<u32>,
+}
+
+impl CtVolume {
+    pub(crate) fn phantom(seed: u64) -> Self {
+        let mut random = Random::at(&[seed, 77]);
+        let phantom = ct_abdomen(seed, &CtOptions::training(random.uniform(2.0, 3.0), random.uniform(2.5, 5.0)));
+        let (dim, affine) = (phantom.image.dim(), *phantom.image.affine());
+        let stack = SliceStack::new(dim, &affine, Plane::Axial);
+        let spacing = affine.spacing_mm()[stack.frame.axes[2]];
+        let labels = phantom.labels.voxels().to_vec();
+        let organs = (0..stack.slices)
+            .map(|s| {
+                let mut bits = 0u32;
+                stack.for_each_shown(s, |_, l| bits |= 1 << labels[l]);
+                bits & !1
+            })
+            .collect();
+        let hu = phantom.image.voxels().to_vec();
+        let body = body_box(&AnyVolume::from(phantom.image), 1.0, 0.0, &stack);
+        let beside = (0..stack.slices).map(|s| neighbours(s, stack.slices, spacing)).collect();
+        Self { hu, labels, stack, body: [body.x0, body.y0, body.x1, body.y1], beside, organs }
+    }
+
+    /// HU and labels of a shown slice.
+    pub(crate) fn slice(&self, s: usize) -> (Vec<f32>, Vec<u8>) {
+        let [w, h] = self.stack.shown_size();
+        let (mut hu, mut labels) = (vec![0f32; w * h], vec![0u8; w * h]);
+        self.stack.for_each_shown(s, |p, l| {
+            hu[p] = f32::from(self.hu[l]);
+            labels[p] = self.labels[l];
+        });
+        (hu, labels)
+    }
+}
+
+/// Makes the phantoms of a set, in parallel; `done` is called after each.
+pub(crate) fn make(set: &PhantomSet, done: &(dyn Fn() + Sync)) -> Vec<CtVolume> {
+    (0..set.volumes as u64)
+        .into_par_iter()
+        .map(|n| {
+            let volume = CtVolume::phantom(set.first_seed + n);
+            done();
+            volume
+        })
+        .collect()
+}
