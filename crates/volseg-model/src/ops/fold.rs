@@ -1,0 +1,130 @@
+use super::{like, read, stored};
+use crate::grad_ops::values;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+/// A square sliding window over zero-padded pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Side of the window.
+    pub size: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Zeros around the picture.
+    pub pad: usize,
+}
+
+/// The windows of `x [b, h, w, c]` as rows: `[b, oh, ow, size · size · c]` (row, column, channel), with
+/// `oh = (h + 2 pad - size) / stride + 1`. A convolution is this and a [`Linear`](super::Linear).
+///
+/// # Errors
+/// A window larger than the padded picture, or a tensor that is not `f32` on the CPU.
+pub fn unfold(x: &Tensor, window: Window) -> Result<Tensor> {
+    let (_, h, w, c) = x.dims4()?;
+    let shape = Pixels::new(window, h, w, c)?;
+    x.contiguous()?.apply_op1(Unfold(shape))
+}
+
+/// The adjoint of [`unfold`]: adds rows of windows `[b, oh, ow, size · size · c]` into pixels `[b, h, w, c]`.
+/// A transposed convolution is a [`Linear`](super::Linear) and this.
+///
+/// # Errors
+/// Shapes that do not fit, or a tensor that is not `f32` on the CPU.
+pub fn fold(x: &Tensor, window: Window, h: usize, w: usize) -> Result<Tensor> {
+    let (_, oh, ow, n) = x.dims4()?;
+    let shape = Pixels::new(window, h, w, n / (window.size * window.size).max(1))?;
+    if (shape.oh, shape.ow) != (oh, ow) || shape.row() != n {
+        candle_core::bail!("fold: {:?} into {h} x {w} pixels with {window:?}", x.dims())
+    }
+    x.contiguous()?.apply_op1(Fold(shape))
+}
+
+#[derive(Clone, Copy)]
+struct Pixels {
+    window: Window,
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
+}
+
+impl Pixels {
+    fn new(window: Window, h: usize, w: usize, c: usize) -> Result<Self> {
+        let Window { size, stride, pad } = window;
+        if size == 0 || stride == 0 || pad >= size || h + 2 * pad < size || w + 2 * pad < size {
+            candle_core::bail!("{window:?} on {h} x {w} pixels")
+        }
+        let out = |n: usize| (n + 2 * pad - size) / stride + 1;
+        Ok(Self { window, h, w, c, oh: out(h), ow: out(w) })
+    }
+
+    fn row(&self) -> usize {
+        self.window.size * self.window.size * self.c
+    }
+
+    /// Visits the runs of all windows of one picture that lie inside it: `each(offset in rows, offset in pixels, length)`.
+    fn runs(&self, mut each: impl FnMut(usize, usize, usize)) {
+        let Window { size, stride, pad } = self.window;
+        for oy in 0..self.oh {
+            for ky in 0..size {
+                let Some(y) = (oy * stride + ky).checked_sub(pad).filter(|&y| y < self.h) else { continue };
+                for ox in 0..self.ow {
+                    let x = ox * stride;
+                    let (first, end) = (pad.saturating_sub(x), size.min((self.w + pad).saturating_sub(x)));
+                    if first < end {
+                        let row = (oy * self.ow + ox) * self.row() + (ky * size + first) * self.c;
+                        each(row, (y * self.w + x + first - pad) * self.c, (end - first) * self.c);
+                    }
+                }
+            }
+        }
+    }
+
+    fn unfold(&self, pixels: &[f32]) -> Vec<f32> {
+        let (picture, rows) = (self.h * self.w * self.c, self.oh * self.ow * self.row());
+        let mut out = vec![0f32; pixels.len() / picture.max(1) * rows];
+        for (o, p) in out.chunks_exact_mut(rows.max(1)).zip(pixels.chunks_exact(picture.max(1))) {
+            self.runs(|r, s, n| o[r..r + n].copy_from_slice(&p[s..s + n]));
+        }
+        out
+    }
+
+    fn fold(&self, rows: &[f32]) -> Vec<f32> {
+        let (picture, size) = (self.h * self.w * self.c, self.oh * self.ow * self.row());
+        let mut out = vec![0f32; rows.len() / size.max(1) * picture];
+        for (o, q) in out.chunks_exact_mut(picture.max(1)).zip(rows.chunks_exact(size.max(1))) {
+            self.runs(|r, s, n| o[s..s + n].iter_mut().zip(&q[r..r + n]).for_each(|(o, v)| *o += v));
+        }
+        out
+    }
+}
+
+struct Unfold(Pixels);
+
+impl CustomOp1 for Unfold {
+    fn name(&self) -> &'static str {
+        "unfold"
+    }
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let out = self.0.unfold(values(s, l)?);
+        Ok((stored(out), Shape::from((l.dims()[0], self.0.oh, self.0.ow, self.0.row()))))
+    }
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        like(read(grad, |g| Ok(self.0.fold(g)))?, x)
+    }
+}
+
+struct Fold(Pixels);
+
+impl CustomOp1 for Fold {
+    fn name(&self) -> &'static str {
+        "fold"
+    }
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let out = self.0.fold(values(s, l)?);
+        Ok((stored(out), Shape::from((l.dims()[0], self.0.h, self.0.w, self.0.c))))
+    }
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        like(read(grad, |g| Ok(self.0.unfold(g)))?, x)
+    }
+}
