@@ -1,0 +1,31 @@
+//! Writes raw phantoms for a look: `dump OUT FIRST LAST [spacing nx ny nz]` (image i16, labels u8, one text line each).
+use std::{fs, time::Instant};
+use volseg_phantom::{CtOptions, Size, ct_abdomen};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let a: Vec<String> = std::env::args().collect();
+    let full = a.get(4).is_some_and(|s| s == "full");
+    let mut options = CtOptions { size: if full { Size::Full } else { Size::Small }, ..CtOptions::default() };
+    if let (false, Some(s)) = (full, a.get(4)) {
+        options.spacing_mm = Some([s.parse()?; 3]);
+    }
+    if let [Some(x), Some(y), Some(z)] = [a.get(5), a.get(6), a.get(7)] {
+        options.dim = Some([x.parse()?, y.parse()?, z.parse()?]);
+    }
+    for seed in a[2].parse()?..=a[3].parse::<u64>()? {
+        let start = Instant::now();
+        let p = ct_abdomen(seed, &options)?;
+        println!(
+            "{seed} {:?} {:?} {:?} female {} {:.2}s",
+            p.image.dim(),
+            p.image.affine().spacing_mm(),
+            p.phase,
+            p.female,
+            start.elapsed().as_secs_f32()
+        );
+        let bytes: Vec<u8> = p.image.voxels().iter().flat_map(|v| v.to_le_bytes()).collect();
+        fs::write(format!("{}/{seed}.img", a[1]), bytes)?;
+        fs::write(format!("{}/{seed}.lab", a[1]), p.labels.voxels())?;
+    }
+    Ok(())
+}
