@@ -4,10 +4,10 @@
 //! Candle's fused norms and softmax lose their gradient without an error and its convolutions are slow on the CPU
 //! (specs: candle.md sections 2.1 and 3.1); these do neither.
 
-mod activation;
+pub(crate) mod activation;
 mod conv;
-mod dispatch;
-mod gemm;
+pub(crate) mod dispatch;
+pub(crate) mod gemm;
 mod mask_loss;
 mod norm;
 
@@ -19,7 +19,7 @@ pub use norm::{group_norm, layer_norm};
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
 
 /// The values of a contiguous `f32` storage.
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (start, end) = layout
         .contiguous_offsets()
         .ok_or_else(|| candle_core::Error::Msg("operation needs contiguous input".into()))?;
@@ -30,7 +30,7 @@ fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 }
 
 /// Runs `f` on the values of a tensor without copying them.
-fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {

@@ -1,9 +1,16 @@
 //! Networks of volseg on candle: the embedded model, SAM-Med2D, SAM and MedSAM, and their weights.
 
+pub mod config;
 pub mod embedded;
 mod error;
 pub mod grad_ops;
+pub mod loss;
+pub mod mask_decoder;
+pub mod ops;
 mod params;
+pub mod prompt_encoder;
+pub mod vit;
+pub mod weights;
 
 pub use error::Error;
 pub use params::{Init, Params};

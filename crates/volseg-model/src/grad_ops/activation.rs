@@ -36,7 +36,7 @@ pub fn upsample2(x: &Tensor) -> Result<Tensor> {
 
 /// e^x without calls or branches, so that loops vectorise; relative error below 2e-7 on [-87, 87].
 #[inline(always)]
-pub(super) fn fast_exp(x: f32) -> f32 {
+pub(crate) fn fast_exp(x: f32) -> f32 {
     let x = if x > 87.0 { 87.0 } else { x };
     let x = if x < -87.0 { -87.0 } else { x };
     // Adding 1.5·2^23 rounds to the nearest integer and leaves it in the low bits.
