@@ -1,0 +1,10 @@
+//! The command from outside: what it prints, writes and returns.
+mod documents;
+mod outside;
+
+/// The command under test, with an environment of its own.
+fn volseg() -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_volseg-tested"));
+    command.env_remove("NO_COLOR").env("LC_ALL", "C");
+    command
+}

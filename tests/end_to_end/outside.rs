@@ -1,0 +1,80 @@
+//! What holds for every command: version, exit codes, option names, pipes.
+use crate::volseg;
+use std::process::{Command, Stdio};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn version_names_commit_features_and_model() {
+    let output = volseg().arg("--version").assert().code(0).get_output().clone();
+    let lines = text(&output.stdout);
+    assert!(lines.starts_with(&format!("volseg {}\n", env!("CARGO_PKG_VERSION"))), "{lines}");
+    for fact in ["commit: ", "features: cpu", "embedded model: "] {
+        assert!(lines.contains(fact), "{lines}");
+    }
+}
+
+#[test]
+fn help_goes_to_stdout_and_shows_examples() {
+    for command in ["organs", "preview"] {
+        let output = volseg().args([command, "--help"]).assert().code(0).get_output().clone();
+        assert!(text(&output.stdout).contains("Examples:\n  volseg"), "{command}");
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn wrong_use_is_code_2_and_says_what_is_allowed() {
+    for (args, hint) in [
+        (&["organs", "--nonsense"][..], "--nonsense"),
+        (&["no-such-command"], "no-such-command"),
+        (&["organs", "--threads", "0"], "expected 1 to"),
+        (&["organs", "--threads", "1000000000"], "expected 1 to"),
+        (&["organs", "--device", "tpu"], "expected auto, cpu, cuda"),
+        (&["organs", "--memory", "lots"], "such as 2GiB"),
+        (&[], "Usage"),
+    ] {
+        let output = volseg().args(args).assert().code(2).get_output().clone();
+        assert!(text(&output.stderr).contains(hint), "{args:?}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn underscores_and_dashes_name_the_same_option() {
+    for option in ["--log-format=json", "--log_format=json"] {
+        let output = volseg().args(["organs", option, "--threads", "0"]).assert().code(2).get_output().clone();
+        let line: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(line["level"], "error");
+        assert!(line["message"].as_str().unwrap().contains("--threads"));
+    }
+}
+
+#[test]
+fn organs_are_listed_for_people_and_programs() {
+    let table = text(&volseg().arg("organs").assert().code(0).get_output().stdout);
+    assert!(table.lines().any(|l| l.starts_with(" 2  right_kidney") && l.contains("64033007")), "{table}");
+    assert!(!table.contains('\u{1b}'), "colour on a pipe");
+    let json = volseg().args(["organs", "--json", "--quiet"]).assert().code(0).get_output().stdout.clone();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let organs = json["organs"].as_array().unwrap();
+    assert_eq!(organs.len(), 20);
+    assert_eq!(organs[5]["name"], "liver");
+    assert_eq!(organs[1]["laterality"]["meaning"], "Right");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_volseg-tested"))
+        .args(["organs", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}

@@ -1,0 +1,4 @@
+//! The `volseg` command as the tests run it: the same code as the binary of `volseg-cli`, always built with the tests.
+fn main() -> std::process::ExitCode {
+    volseg_cli::main()
+}
