@@ -96,7 +96,11 @@ pub(crate) struct Body {
     fat: [f32; 3],
     square: f32,
     seed: u32,
+    /// Bulge of the back muscles beside the furrow, mm.
+    back: f32,
     dome: [f32; 2],
+    /// How far the lungs reach down between diaphragm and ribs, and how thick they are there, mm.
+    recess: [f32; 2],
     rib_level: f32,
     pub(crate) inner_fat: f32,
     pub(crate) female: bool,
@@ -142,6 +146,8 @@ impl Body {
             square: draw.range(0.15, 0.5),
             seed: draw.seed(),
             dome: [draw.normal(128.0, 8.0), draw.normal(114.0, 9.0)],
+            back: draw.range(3.0, 9.0),
+            recess: [draw.range(45.0, 78.0), draw.range(8.0, 16.0)],
             rib_level: draw.normal(0.0, 8.0),
             inner_fat,
             female,
@@ -160,7 +166,8 @@ impl Body {
         // The furrow over the spine.
         if y < 0.0 {
             let low = ((p[2] + 150.0) / 60.0).clamp(0.0, 1.0);
-            muscle -= 7.0 * low * (-(x / 16.0).powi(2)).exp();
+            let bulge = (-((x.abs() - 40.0) / 24.0).powi(2)).exp();
+            muscle += self.back * low * (bulge - (-(x / 15.0).powi(2)).exp());
         }
         let skin = if muscle > 25.0 {
             muscle
@@ -184,8 +191,8 @@ impl Body {
         let t = t * t * (3.0 - 2.0 * t);
         let dome = self.dome[1] + (self.dome[0] - self.dome[1]) * t - 12.0 * (-(p[0] / 30.0).powi(2)).exp();
         let y = (p[1] - AXIS_Y) / 80.0;
-        let drop = 78.0 - 44.0 * y.clamp(-0.6, 1.0);
-        dome - drop * (-depth.max(0.0) / 15.0).exp() - 22.0 * y.clamp(-1.0, 1.0) * y.signum()
+        let drop = self.recess[0] - 42.0 * y.clamp(-0.6, 1.0);
+        dome - drop * (-depth.max(0.0) / self.recess[1]).exp() - 18.0 * y.clamp(-1.0, 1.0) * y.signum()
     }
 
     /// Tissue of the wall, or of the empty cavity.
@@ -208,9 +215,11 @@ impl Body {
         let above = organ_frame[2] - roof;
         if above > 0.0 {
             // Mediastinum: a column around oesophagus, aorta and heart.
-            let column = ((p[0] + 6.0) / 30.0).powi(2) + if p[1] > 40.0 { 0.0 } else { ((p[1] - 40.0) / 45.0).powi(2) };
+            let lean = (p[1] - 40.0) / 60.0;
+            let column = ((p[0] + 8.0 + 10.0 * lean) / (26.0 + 12.0 * (lean - 0.4).abs())).powi(2)
+                + if p[1] > 40.0 { 0.0 } else { ((p[1] - 40.0) / 48.0).powi(2) };
             if column < 1.0 { Tissue::Visceral } else { Tissue::Lung }
-        } else if above > -3.0 || place.cavity < 1.5 {
+        } else if above > -3.0 || (place.cavity < 1.5 && p[2] > -20.0) {
             Tissue::Muscle
         } else {
             Tissue::Visceral

@@ -45,9 +45,9 @@ pub(crate) fn colon(scene: &mut Scene, draw: &mut Draw) {
             [146.0, 0.77, 34.0, 21.0],
             [166.0, 0.78, 58.0, 21.0],
             [186.0, 0.78, 44.0, 19.0],
-            [194.0, 0.80, 10.0, 16.0],
-            [193.0, 0.82, -40.0, 15.0],
-            [190.0, 0.82, -90.0, 15.0],
+            [194.0, 0.80, 10.0, 18.0],
+            [193.0, 0.82, -40.0, 17.0],
+            [190.0, 0.82, -90.0, 17.0],
             [188.0, 0.72, -135.0, 15.0],
         ],
     );
@@ -109,7 +109,7 @@ pub(crate) fn small_bowel(scene: &mut Scene, draw: &mut Draw) {
         })
         .collect();
     let front = scene.body.inner_fat * 26.0;
-    let steps = (300.0 * filling) as usize;
+    let steps = (560.0 * filling) as usize;
     let mut at = [-30.0, 55.0, -15.0];
     let mut heading = unit([-1.0, 0.4, -0.6]);
     let mut run: Vec<[f32; 4]> = Vec::new();
@@ -125,10 +125,10 @@ pub(crate) fn small_bowel(scene: &mut Scene, draw: &mut Draw) {
             let mut cost = draw.unit() * 2.0;
             let share = |v: f32, low: f32, high: f32| (low - v).max(0.0) + (v - high).max(0.0);
             let place = scene.body.place(p);
-            let drift = -20.0 - 165.0 * step as f32 / steps as f32;
+            let drift = 5.0 - 185.0 * step as f32 / steps as f32;
             cost += 1.2 * share(place.cavity, r + 3.0, 500.0);
             cost += 0.9 * share(p[1], if p[2] < -150.0 { 0.0 } else { 38.0 } + r, 110.0 + front);
-            cost += 0.9 * share(p[2], -215.0, 15.0) + 0.25 * share(p[2], drift - 55.0, drift + 45.0);
+            cost += 0.9 * share(p[2], -215.0, 30.0) + 0.25 * share(p[2], drift - 55.0, drift + 45.0);
             for (q, qr) in taken.iter().rev().skip(3) {
                 let d = sub(*q, p);
                 let gap = r + qr + 1.0 - dot(d, d).sqrt();
@@ -140,13 +140,13 @@ pub(crate) fn small_bowel(scene: &mut Scene, draw: &mut Draw) {
                 best = (cost, p, h);
             }
         }
-        let crowded = best.0 > 14.0;
+        let crowded = best.0 > 22.0;
         at = best.1;
         heading = best.2;
         if crowded {
             // No room: begin anew elsewhere.
-            let drift = -20.0 - 165.0 * step as f32 / steps as f32;
-            at = [draw.range(-75.0, 75.0), draw.range(52.0, 85.0 + front), drift + draw.range(-25.0, 25.0)];
+            let drift = 5.0 - 185.0 * step as f32 / steps as f32;
+            at = [draw.range(-95.0, 85.0), draw.range(50.0, 95.0 + front), drift + draw.range(-25.0, 25.0)];
         }
         left = left.saturating_sub(1);
         if crowded || left == 0 {
@@ -157,7 +157,7 @@ pub(crate) fn small_bowel(scene: &mut Scene, draw: &mut Draw) {
                 run.push(last);
             }
             left = draw.whole(6, 16);
-            r = (r * draw.range(0.8, 1.25)).clamp(8.0, 16.0);
+            r = (r * draw.range(0.8, 1.25)).clamp(8.0, 15.0);
         }
         taken.push((at, r));
         run.push([at[0], at[1], at[2], r * draw.range(0.9, 1.1)]);

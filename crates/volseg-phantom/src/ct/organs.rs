@@ -17,7 +17,7 @@ const LUMEN: Set = Set::of(&[Tissue::StomachWall]);
 pub(crate) fn heart(scene: &mut Scene, draw: &mut Draw) {
     let r = draw.factor(0.08);
     let over = Set::of(&[Tissue::Lung, Tissue::Visceral]);
-    let centre = [-22.0, 62.0, 166.0];
+    let centre = [-24.0, 62.0, 158.0];
     let chest = |d: f32| Shape::Ellipsoid {
         centre,
         radii: [66.0 * r - d, 48.0 * r - d, 46.0 * r - d],
@@ -71,6 +71,8 @@ pub(crate) fn liver(scene: &mut Scene, draw: &mut Draw) {
         Shape::Capsule { a: [0.0, -18.0, -120.0], b: [0.0, -22.0, 140.0], ra: 42.0, rb: 40.0, flat: 1.0 },
         // Bed of stomach and duodenum.
         Shape::Capsule { a: [-30.0, 40.0, 60.0], b: [30.0, 44.0, 8.0], ra: 22.0, rb: 20.0, flat: 1.0 },
+        // Behind and beside the right kidney the liver leaves room.
+        Shape::Capsule { a: [58.0, -24.0, -90.0], b: [40.0, -34.0, 58.0], ra: 40.0, rb: 30.0, flat: 1.0 },
         Shape::Capsule { a: [36.0, 60.0, -10.0], b: [44.0, 40.0, -60.0], ra: 22.0, rb: 30.0, flat: 1.0 },
     ];
     let over = FATS.and(BOWEL);
@@ -220,8 +222,8 @@ pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
         solid: Solid::Spleen {
             degrees,
             z,
-            reach: [40.0 * size * draw.factor(0.08), 50.0 * size * draw.factor(0.1)],
-            thick: 40.0 * size * draw.factor(0.08),
+            reach: [43.0 * size * draw.factor(0.08), 54.0 * size * draw.factor(0.1)],
+            thick: 50.0 * size * draw.factor(0.08),
             tilt: draw.normal(-0.15, 0.25),
         },
         fill: Fill::Of(Tissue::Spleen),
@@ -340,8 +342,14 @@ fn kidney(scene: &mut Scene, draw: &mut Draw, side: &Side, size: f32, out: f32) 
     let own = |at: V3| add(centre, turn_back(&axes, [-s * at[0], at[1], at[2]]));
     let bean = |grow: f32| Shape::Ellipsoid { centre, radii: radii.map(|r| r + grow), axes, bend: -s * 6.0 };
     // The fat capsule pushes liver, spleen and bowel aside.
-    let grow = draw.range(2.0, 5.0) + out * 0.55;
-    scene.put_rough(bean(grow), Fill::Of(Tissue::Perirenal), SOFT, Frame::Organ, [1.5, 20.0]);
+    let grow = draw.range(0.5, 4.0) + out * 0.75;
+    let capsule = Shape::Ellipsoid {
+        centre: add(centre, [-s * 0.5 * grow, -0.5 * grow, 0.3 * grow]),
+        radii: [radii[0] + grow * 0.9, radii[1] + grow * 0.8, radii[2] + grow * 1.6],
+        axes,
+        bend: -s * 6.0,
+    };
+    scene.put_rough(capsule, Fill::Of(Tissue::Perirenal), SOFT, Frame::Organ, [4.0, 24.0]);
     scene.put_rough(bean(0.0), Fill::Of(side.cortex), SOFT, Frame::Organ, [1.3, 13.0]);
     let cortex = Set::of(&[side.cortex, side.medulla]);
     // Pyramids around the sinus.
@@ -351,7 +359,7 @@ fn kidney(scene: &mut Scene, draw: &mut Draw, side: &Side, size: f32, out: f32) 
             let (sa, ca) = angle.sin_cos();
             let k = (1.0 - ring * ring).sqrt() * 0.62;
             let at = own([-ca * radii[0] * k, sa * radii[1] * k, ring * radii[2]]);
-            let r = draw.range(5.0, 7.5) * size;
+            let r = draw.range(6.0, 9.5) * size;
             scene.soft(Shape::ellipsoid(at, [r, r, r * 1.2]), side.medulla, cortex);
         }
     }
@@ -558,6 +566,29 @@ pub(crate) fn muscles(scene: &mut Scene, draw: &mut Draw) {
             [side * 72.0, -32.0, -105.0, 15.0 * k],
         ];
         scene.tube(&curve(&loin, 14.0), 0.0, Fill::Of(Tissue::Muscle), over, Frame::Bone, [0.0, 1.0]);
+        let deep: Vec<[f32; 4]> = [-160.0, -90.0, -30.0, 30.0, 90.0, 150.0, 270.0]
+            .map(|z| [side * 17.0, super::skeleton::spine_y(f32::max(z, -140.0)) - 41.0, z, 15.0])
+            .to_vec();
+        scene.tube(&deep, 0.0, Fill::Of(Tissue::Muscle), FATS.and(Set::of(&[Tissue::Lung])), Frame::Bone, [0.0, 1.0]);
+        // The long muscles of the back fill the space beside the spinous processes.
+        let wide = 27.0 * k.max(0.9);
+        let back: Vec<[f32; 4]> = [-190.0, -120.0, -60.0, 0.0, 60.0, 120.0, 180.0, 270.0]
+            .map(|z| {
+                let narrow = 1.0 - 0.0011 * f32::max(z - 20.0, 0.0);
+                [side * 33.0 * narrow, super::skeleton::spine_y(f32::max(z, -140.0)) - 55.0, z, wide * narrow]
+            })
+            .to_vec();
+        for pair in back.windows(2) {
+            let [a, b] = [pair[0], pair[1]];
+            let column =
+                Shape::Capsule { a: [a[0], a[1], a[2]], b: [b[0], b[1], b[2]], ra: a[3], rb: b[3], flat: 1.25 };
+            scene.put(
+                column,
+                Fill::Of(Tissue::Muscle),
+                FATS.and(Set::of(&[Tissue::Lung, Tissue::Liver, Tissue::Spleen])),
+                Frame::Bone,
+            );
+        }
         // Crura of the diaphragm.
         let crus = curve(
             &[

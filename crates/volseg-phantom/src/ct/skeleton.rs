@@ -165,7 +165,8 @@ fn ribs(scene: &mut Scene, draw: &mut Draw) {
         (4, 265.0, 74.0),
     ];
     for (number, top, end) in list {
-        let end = end + draw.normal(0.0, 5.0);
+        let end = end - 7.0 + draw.normal(0.0, 5.0);
+        let steep = if number < 7 { 0.62 + 0.05 * number as f32 } else { 1.0 };
         for side in [-1.0, 1.0] {
             let point = |scene: &Scene, angle: f32, z: f32, share: f32| {
                 let around = if side > 0.0 { angle } else { 180.0 - angle };
@@ -178,16 +179,16 @@ fn ribs(scene: &mut Scene, draw: &mut Draw) {
             let mut angle = -62.0f32;
             while angle <= end {
                 let t = (angle + 62.0) / 125.0;
-                let fall = slope * (18.0 * t + 62.0 * t.powf(1.2));
+                let fall = slope * steep * (30.0 * t + 125.0 * t.powf(1.25));
                 let p = point(scene, angle, top + 4.0 - fall + level, 0.45);
                 path.push([p[0], p[1], p[2], 4.6]);
                 angle += 11.0;
             }
-            for shift in [-3.4, 3.4] {
+            for shift in [-2.5, 2.5] {
                 let lane: Vec<[f32; 4]> = path.iter().map(|p| [p[0], p[1], p[2] + shift, p[3]]).collect();
                 scene.tube(&lane, 0.0, Fill::Of(Tissue::Cortical), ANY, Frame::Bone, [0.0, 1.0]);
             }
-            for shift in [-3.0, 3.0] {
+            for shift in [-2.2, 2.2] {
                 let lane: Vec<[f32; 4]> = path.iter().map(|p| [p[0], p[1], p[2] + shift, p[3]]).collect();
                 scene.tube(&lane, -1.7, Fill::Of(Tissue::Spongy), BONE, Frame::Bone, [0.0, 1.0]);
             }

@@ -62,7 +62,7 @@ impl Numbers {
     pub(crate) fn draw(phase: Phase, draw: &mut Draw) -> Self {
         let strength = draw.range(0.75, 1.3);
         let native_liver = if draw.chance(0.12) { draw.range(5.0, 42.0) } else { draw.normal(56.0, 6.0) };
-        let oral = draw.chance(0.12);
+        let oral = draw.chance(0.07);
         let dense_bone = draw.factor(0.22);
         let fat = draw.normal(-103.0, 6.0);
         let excretion = draw.range(0.0, 1.0);
