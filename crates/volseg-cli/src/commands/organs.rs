@@ -62,5 +62,5 @@ fn json() -> serde_json::Result<String> {
             })
         })
         .collect();
-    Ok(serde_json::to_string_pretty(&json!({ "schema": "volseg-organs/1", "organs": organs }))? + "\n")
+    Ok(serde_json::to_string_pretty(&json!({ "schema": "volseg.organs/1", "organs": organs }))? + "\n")
 }
