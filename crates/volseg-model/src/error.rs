@@ -24,6 +24,36 @@ pub enum Error {
         /// How.
         reason: String,
     },
+    /// The weights are of another family than the caller can use.
+    #[error("weights are of architecture {found}, expected {expected}")]
+    WrongArch {
+        /// In the file.
+        found: String,
+        /// What is usable here.
+        expected: String,
+    },
+    /// The tensors of a file do not make up its architecture.
+    #[error("weights do not fit {arch}: {fit}")]
+    Unfit {
+        /// The architecture.
+        arch: String,
+        /// What is missing, misshaped or extra.
+        fit: crate::weights::Fit,
+    },
+    /// A number of the weights is infinite or no number.
+    #[error("tensor {name} holds a value that is not finite")]
+    NotFinite {
+        /// The tensor.
+        name: String,
+    },
+    /// The numbers of a file are not those it was written with.
+    #[error("weights are damaged: SHA-256 of the tensors is {found}, expected {expected}")]
+    Digest {
+        /// Of the tensors as they are.
+        found: String,
+        /// In the metadata.
+        expected: String,
+    },
     /// An argument outside its range.
     #[error("{what}: found {found}, expected {expected}")]
     InvalidArgument {

@@ -8,7 +8,9 @@ pub mod loss;
 pub mod mask_decoder;
 pub mod ops;
 mod params;
+pub mod picture;
 pub mod prompt_encoder;
+pub mod sam;
 pub mod vit;
 pub mod weights;
 

@@ -1,5 +1,30 @@
 //! Weights files: safetensors that carry their architecture, configuration, digest and licence. Only [`import`] reads
 //! pickles.
 
+mod checkpoint;
+mod convert;
+mod file;
+mod fit;
+mod folder;
+mod import;
+mod pickle;
+mod pth;
 mod source;
+mod write;
+
+pub use convert::convert_from_sam;
+pub use file::WeightsFile;
+pub use fit::Fit;
+pub use folder::{find, folder, installed};
+pub use import::{ImportOptions, Imported, import};
 pub use source::Weights;
+
+use crate::Error;
+
+fn malformed<T>(reason: impl Into<String>) -> Result<T, Error> {
+    Err(Error::Malformed { reason: reason.into() })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

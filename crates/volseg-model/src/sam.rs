@@ -1,0 +1,305 @@
+//! Encoder, prompt encoder and decoder together: pictures and prompts to masks.
+
+use crate::Error;
+use crate::config::{Arch, SamConfig};
+use crate::mask_decoder::MaskDecoder;
+use crate::picture::{Picture, Placement, full_logits, predictor_input, sigmoid};
+use crate::prompt_encoder::{Point, PromptEncoder, Sparse};
+use crate::vit::ImageEncoder;
+use crate::weights::{WeightsFile, Weights};
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use volseg_geometry::PixelBox;
+
+/// Prompt rows decoded by one thread at once. Fixed, so that sums do not depend on the number of threads.
+const ROWS: usize = 4;
+
+/// The three parts of a network of SAM's family.
+pub struct Sam {
+    /// Picture to embedding.
+    pub encoder: ImageEncoder,
+    /// Prompts to tokens.
+    pub prompts: PromptEncoder,
+    /// Tokens and embedding to masks.
+    pub decoder: MaskDecoder,
+}
+
+impl Sam {
+    /// Builds the network from its tensors.
+    ///
+    /// # Errors
+    /// Sizes that cannot work, missing or misshaped tensors.
+    pub fn new(config: &SamConfig, weights: &dyn Weights) -> Result<Self, Error> {
+        Ok(Self {
+            encoder: ImageEncoder::new(config, weights)?,
+            prompts: PromptEncoder::new(config, weights)?,
+            decoder: MaskDecoder::new(config, weights)?,
+        })
+    }
+}
+
+/// A network ready to use, with the way its architecture takes pictures in and hands masks out.
+pub struct SamModel {
+    arch: Arch,
+    config: SamConfig,
+    sam: Sam,
+}
+
+/// What the image encoder made of a picture.
+pub struct Embedding {
+    /// `[1, tokens, width]`.
+    pub features: Tensor,
+    /// Columns of the picture.
+    pub width: usize,
+    /// Rows of the picture.
+    pub height: usize,
+    /// How the picture lies in the network's input.
+    pub placement: Placement,
+}
+
+/// Prompts for one mask, in the picture's own pixels (no half-pixel shift; boxes are end-exclusive).
+#[derive(Clone, Debug, Default)]
+pub struct PromptSet {
+    /// Points.
+    pub points: Vec<Point>,
+    /// Box.
+    pub bounds: Option<PixelBox>,
+    /// An earlier low-resolution mask, row by row: **probabilities** for SAM-Med2D, logits for SAM.
+    pub mask: Option<Vec<f32>>,
+    /// More tokens of the prompt's width, such as a text's, behind those of points and box.
+    pub tokens: Vec<Vec<f32>>,
+}
+
+/// The mask that answers a [`PromptSet`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// Logits, row by row, of [`SamConfig::mask_side`] squared pixels.
+    pub low_res: Vec<f32>,
+    /// Predicted IoU; linear, so it may leave 0..1.
+    pub iou: f32,
+    /// Which of the decoder's masks this is.
+    pub mask: usize,
+}
+
+/// Which of the decoder's masks answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Mask 0.
+    Single,
+    /// That of masks 1.. whose predicted IoU is largest, the first on a tie.
+    Best,
+}
+
+impl SamModel {
+    /// Reads a weights file.
+    ///
+    /// # Errors
+    /// A file that is missing, malformed, of another family, or does not fit its own configuration or digest.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let file = WeightsFile::open(path)?;
+        let (arch, config) = file.sam()?;
+        let model = Self::new(arch, config, &file)?;
+        file.verify()?;
+        Ok(model)
+    }
+
+    /// Builds the model from tensors.
+    ///
+    /// # Errors
+    /// As [`Sam::new`].
+    pub fn new(arch: Arch, config: SamConfig, weights: &dyn Weights) -> Result<Self, Error> {
+        Ok(Self { arch, sam: Sam::new(&config, weights)?, config })
+    }
+
+    /// The architecture.
+    #[must_use]
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// The sizes.
+    #[must_use]
+    pub fn config(&self) -> &SamConfig {
+        &self.config
+    }
+
+    /// The network itself.
+    #[must_use]
+    pub fn network(&self) -> &Sam {
+        &self.sam
+    }
+
+    /// Reads one picture.
+    ///
+    /// # Errors
+    /// Only if the back end fails.
+    pub fn embed(&self, picture: &Picture) -> Result<Embedding, Error> {
+        let side = self.config.image_size;
+        let input = predictor_input(picture, self.arch, side);
+        let x = Tensor::from_vec(input.values, (1, 3, side, side), &Device::Cpu)?;
+        let features = self.sam.encoder.forward(&x)?;
+        Ok(Embedding {
+            features,
+            width: picture.width(),
+            height: picture.height(),
+            placement: input.placement,
+        })
+    }
+
+    /// Reads several pictures, one a thread of the current pool: on the CPU two threads inside one picture gain far less.
+    ///
+    /// # Errors
+    /// As [`SamModel::embed`].
+    pub fn embed_all(&self, pictures: &[Picture]) -> Result<Vec<Embedding>, Error> {
+        pictures.par_iter().map(|p| self.embed(p)).collect()
+    }
+
+    /// One mask for each set of prompts, in their order; which of the decoder's masks is the architecture's way.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for prompts that are no numbers or have another size.
+    pub fn decode(&self, embedding: &Embedding, prompts: &[PromptSet]) -> Result<Vec<Decoded>, Error> {
+        self.decode_choosing(embedding, prompts, |p| match self.arch {
+            Arch::SamMed2d => Choice::Best,
+            // SAM's masks 1.. are for ambiguous prompts: a lone point.
+            Arch::Sam if p.bounds.is_none() && p.points.len() == 1 && p.mask.is_none() => Choice::Best,
+            Arch::Sam | Arch::MedSam => Choice::Single,
+        })
+    }
+
+    /// [`SamModel::decode`] with the choice of the mask in the caller's hands.
+    ///
+    /// # Errors
+    /// As [`SamModel::decode`].
+    pub fn decode_choosing(
+        &self,
+        embedding: &Embedding,
+        prompts: &[PromptSet],
+        choice: impl Fn(&PromptSet) -> Choice,
+    ) -> Result<Vec<Decoded>, Error> {
+        // Rows of one batch have the same number of tokens and all or none a mask.
+        let mut groups: BTreeMap<(usize, usize, bool), Vec<usize>> = BTreeMap::new();
+        let sparse: Vec<Sparse> = prompts.iter().map(|p| self.sparse(embedding, p)).collect();
+        for (n, (p, s)) in prompts.iter().zip(&sparse).enumerate() {
+            groups.entry((s.len(), p.tokens.len(), p.mask.is_some())).or_default().push(n);
+        }
+        let tasks: Vec<&[usize]> = groups.values().flat_map(|rows| rows.chunks(ROWS)).collect();
+        let answers = tasks
+            .par_iter()
+            .map(|rows| {
+                let part: Vec<(&PromptSet, &Sparse)> =
+                    rows.iter().filter_map(|&n| Some((prompts.get(n)?, sparse.get(n)?))).collect();
+                self.decode_rows(embedding, &part)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut out: Vec<Option<Decoded>> = vec![None; prompts.len()];
+        for (&n, all) in tasks.iter().flat_map(|rows| rows.iter()).zip(answers.into_iter().flatten()) {
+            if let (Some(slot), Some(p)) = (out.get_mut(n), prompts.get(n)) {
+                *slot = Some(pick(all, choice(p)));
+            }
+        }
+        Ok(out.into_iter().flatten().collect())
+    }
+
+    fn sparse(&self, embedding: &Embedding, p: &PromptSet) -> Sparse {
+        let side = self.config.image_size;
+        let (w, h) = match embedding.placement {
+            Placement::Fitted { width, height } => (width, height),
+            _ => (side, side),
+        };
+        let (left, top) = match embedding.placement {
+            Placement::Padded { left, top } => (left as f64, top as f64),
+            _ => (0.0, 0.0),
+        };
+        let padded = matches!(embedding.placement, Placement::Padded { .. });
+        let scale = |to: usize, from: usize| if padded { 1.0 } else { to as f64 / from as f64 };
+        let (sx, sy) = (scale(w, embedding.width), scale(h, embedding.height));
+        let x = |v: f32| (f64::from(v) * sx + left) as f32;
+        let y = |v: f32| (f64::from(v) * sy + top) as f32;
+        Sparse {
+            points: p.points.iter().map(|p| Point { x: x(p.x), y: y(p.y), label: p.label }).collect(),
+            bounds: p.bounds.map(|b| [x(b.x0), y(b.y0), x(b.x1), y(b.y1)]),
+        }
+    }
+
+    /// All masks of rows that fit into one batch: (logits, IoU) of each mask of each row.
+    fn decode_rows(&self, embedding: &Embedding, rows: &[(&PromptSet, &Sparse)]) -> Result<Vec<RowMasks>, Error> {
+        let (d, side) = (self.config.prompt_embed_dim, self.config.mask_side());
+        let sparse: Vec<Sparse> = rows.iter().map(|(_, s)| (*s).clone()).collect();
+        let mut tokens = self.sam.prompts.sparse(&sparse)?;
+        let more: Vec<f32> = rows.iter().flat_map(|(p, _)| p.tokens.iter().flatten().copied()).collect();
+        if !more.is_empty() {
+            let n = rows.first().map_or(0, |(p, _)| p.tokens.len());
+            let expected = rows.len() * n * d;
+            if more.len() != expected || more.iter().any(|v| !v.is_finite()) {
+                return Err(Error::InvalidArgument {
+                    what: "prompt token",
+                    found: format!("{} numbers", more.len()),
+                    expected: format!("{expected} finite numbers"),
+                });
+            }
+            let more = Tensor::from_vec(more, (rows.len(), n, d), &Device::Cpu)?;
+            tokens = if tokens.dim(1)? == 0 { more } else { Tensor::cat(&[&tokens, &more], 1)? };
+        }
+        let masks: Vec<f32> = rows.iter().filter_map(|(p, _)| p.mask.as_ref()).flatten().copied().collect();
+        let masks = if rows.iter().all(|(p, _)| p.mask.is_none()) {
+            None
+        } else if masks.len() == rows.len() * side * side && masks.iter().all(|v| v.is_finite()) {
+            Some(Tensor::from_vec(masks, (rows.len(), side, side), &Device::Cpu)?)
+        } else {
+            return Err(Error::InvalidArgument {
+                what: "mask prompt",
+                found: format!("{} numbers", masks.len()),
+                expected: format!("{} finite numbers", rows.len() * side * side),
+            });
+        };
+        let dense = self.sam.prompts.dense(masks.as_ref())?;
+        let positions = self.sam.prompts.dense_positions();
+        let all = self.sam.decoder.forward(&embedding.features, positions, &tokens, &dense)?;
+        let logits = all.logits.flatten(2, 3)?.to_vec3::<f32>()?;
+        Ok(logits.into_iter().zip(all.iou.to_vec2::<f32>()?).map(|(logits, iou)| RowMasks { logits, iou }).collect())
+    }
+
+    /// A mask's logits at the picture's own size.
+    #[must_use]
+    pub fn logits(&self, embedding: &Embedding, low_res: &[f32]) -> Vec<f32> {
+        let Embedding { width, height, placement, .. } = *embedding;
+        full_logits(low_res, self.config.mask_side(), self.config.image_size, placement, width, height)
+    }
+
+    /// A mask's probabilities at the picture's own size; the mask is where they exceed 0.5.
+    #[must_use]
+    pub fn postprocess(&self, embedding: &Embedding, decoded: &Decoded) -> Vec<f32> {
+        let probability = |v: Vec<f32>| v.into_iter().map(sigmoid).collect::<Vec<_>>();
+        match self.arch {
+            Arch::SamMed2d | Arch::Sam => probability(self.logits(embedding, &decoded.low_res)),
+            // MedSAM enlarges probabilities, in one step.
+            Arch::MedSam => {
+                let side = self.config.mask_side();
+                let low = probability(decoded.low_res.clone());
+                volseg_geometry::resize_bilinear(&low, side, side, embedding.width, embedding.height)
+            }
+        }
+    }
+}
+
+struct RowMasks {
+    logits: Vec<Vec<f32>>,
+    iou: Vec<f32>,
+}
+
+fn pick(row: RowMasks, choice: Choice) -> Decoded {
+    let mut mask = 0;
+    if choice == Choice::Best {
+        mask = 1;
+        for n in 2..row.iou.len() {
+            if row.iou[n] > row.iou[mask] {
+                mask = n;
+            }
+        }
+    }
+    let iou = row.iou.get(mask).copied().unwrap_or_default();
+    Decoded { low_res: row.logits.into_iter().nth(mask).unwrap_or_default(), iou, mask }
+}

@@ -1,0 +1,49 @@
+use super::{WeightsFile, malformed, pth};
+use crate::Error;
+use candle_core::Tensor;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+/// What `import` reads: a torch checkpoint or safetensors with the official names.
+pub(super) enum Source {
+    Torch(pth::Checkpoint),
+    Safetensors(WeightsFile),
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let mut start = [0u8; 4];
+        let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
+        let n = read.map_err(|source| Error::Io { what: format!("read {}", path.display()), source })?;
+        match &start[..n] {
+            [b'P', b'K', 3, 4] => Ok(Self::Torch(pth::Checkpoint::open(path)?)),
+            [0x80, 2..=5, ..] => malformed(
+                "it is in the form of torch before 1.6; load it there and save it again with torch.save(state_dict, file)",
+            ),
+            _ => Ok(Self::Safetensors(WeightsFile::open(path)?)),
+        }
+    }
+
+    pub(super) fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        match self {
+            Self::Torch(c) => c.shapes(),
+            Self::Safetensors(f) => f.shapes(),
+        }
+    }
+
+    /// A tensor as `f32`.
+    pub(super) fn read(&self, name: &str) -> Result<Tensor, Error> {
+        match self {
+            Self::Torch(c) => c.read(name),
+            Self::Safetensors(f) => f.read(name),
+        }
+    }
+
+    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Torch(_) => BTreeMap::new(),
+            Self::Safetensors(f) => f.metadata().clone(),
+        }
+    }
+}
