@@ -5,7 +5,7 @@ use volseg_geometry::{AnyVolume, LabelMap, Plane, SliceStack, resize_area, resiz
 
 const LETTER: [u8; 3] = [255, 214, 92];
 /// Opacity of the fills.
-const FILL: f32 = 0.35;
+const FILL: f32 = 0.45;
 
 /// A slice as shown: `size` pixels row by row, grey 0..1 and labels.
 pub(crate) struct Slice {
