@@ -37,3 +37,8 @@ pub use resize::{resize_area, resize_bilinear, resize_bilinear_into};
 pub use slice::{Plane, SliceFrame, SliceStack};
 pub use volume::{AnyVolume, LabelMap, Volume, Voxel, VoxelKind, Voxels};
 pub use window::{Modality, Window};
+
+/// The examples of the README are tested as those of this page.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
