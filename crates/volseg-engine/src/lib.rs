@@ -1,1 +1,28 @@
-//! See README.md of this crate.
+//! One case from input to label map: slices, prompts, network, reassembly, clean-up, statistics, report.
+//!
+//! [`segment`] is the whole job. It reads every slice once (encoder), asks for every organ (decoder), keeps the answers on
+//! the network's own small grid while they are cleaned up in 3D, and writes labels to the input's grid slice by slice, so that
+//! no float copy of the volume is ever made.
+
+mod assemble;
+mod body;
+mod cleanup;
+mod error;
+mod modality;
+mod oracle;
+mod pass;
+mod prompts;
+mod report;
+mod request;
+mod sam;
+mod segment;
+mod statistics;
+
+pub use error::Error;
+pub use modality::{ModalityGuess, guess_modality};
+pub use oracle::{ORACLE_MIN_PIXELS, Per, boxes_from, points_from};
+pub use prompts::{Prompt, PromptEntry, PromptFile, PromptSet};
+pub use report::{RunReport, SliceConfidence, Timings};
+pub use request::{CANDIDATE_THRESHOLDS, Model, PromptMode, Request};
+pub use segment::{Observer, Segmentation, Stage, segment};
+pub use statistics::{OrganStatistics, statistics};

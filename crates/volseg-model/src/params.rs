@@ -12,6 +12,8 @@ pub enum Init {
     Zero,
     /// All ones.
     One,
+    /// All this value.
+    Constant(f32),
     /// Normal with this deviation.
     Normal(f32),
 }
@@ -55,6 +57,7 @@ impl Params {
                     let v = match init {
                         Init::Zero => vec![0.0; n],
                         Init::One => vec![1.0; n],
+                        Init::Constant(value) => vec![value; n],
                         Init::Normal(deviation) => normal(*seed, name, n, deviation),
                     };
                     Tensor::from_vec(v, shape, &Device::Cpu)?

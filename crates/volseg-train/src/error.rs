@@ -28,9 +28,6 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// An image could not be read.
-    #[error(transparent)]
-    Image(#[from] volseg_io::Error),
     /// The network failed.
     #[error(transparent)]
     Model(#[from] volseg_model::Error),

@@ -2,7 +2,6 @@ use crate::{Error, PictureSet, Random};
 use std::collections::BTreeMap;
 use std::path::Path;
 use volseg_geometry::OrganId;
-use volseg_io::ReadOptions;
 
 /// Which part of a data set a group belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +60,8 @@ pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
     }
     names.sort();
     let read = |path: &Path| -> Result<([usize; 2], Vec<f32>), Error> {
-        let image = volseg_io::read(path, &ReadOptions::default())?;
-        let dim = image.volume.dim();
-        if dim[2] != 1 {
-            return Err(Error::Data(format!("{} is not a picture", path.display())));
-        }
-        Ok(([dim[0], dim[1]], image.volume.to_f32(image.slope, image.intercept)))
+        let image = image::open(path).map_err(|e| Error::Data(format!("{}: {e}", path.display())))?.to_luma8();
+        Ok(([image.width() as usize, image.height() as usize], image.pixels().map(|p| f32::from(p.0[0])).collect()))
     };
     let mut pictures = Vec::with_capacity(names.len());
     for file in names {

@@ -56,7 +56,10 @@ impl Sample {
             }
         }
         let input = grey.iter().flat_map(|&v| [v, v, v]).collect();
-        Self { input, truth: vec![(p.organ.get(), mask)], ct: false }
+        // A picture of one kind shows none of the other organs: the network learns to say so for a wrong modality.
+        let absent = (1..=17u8).filter(|&o| o != p.organ.get()).map(|o| (o, vec![0f32; side * side]));
+        let truth = std::iter::once((p.organ.get(), mask)).chain(absent).collect();
+        Self { input, truth, ct: false }
     }
 
     pub(crate) fn ct(v: &CtVolume, slice: usize, side: usize, augment: bool, random: &mut Random) -> Self {
@@ -99,7 +102,11 @@ impl Sample {
             }
         }
         let truth = (1..16u8)
-            .map(|organ| (organ, masks[usize::from(organ)].take().unwrap_or_else(|| vec![0f32; side * side])))
+            .chain([17])
+            .map(|organ| {
+                let mask = masks.get_mut(usize::from(organ)).and_then(Option::take);
+                (organ, mask.unwrap_or_else(|| vec![0f32; side * side]))
+            })
             .collect();
         Self { input, truth, ct: true }
     }

@@ -184,10 +184,10 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
     let (mut made, mut check, mut batch) = (Vec::new(), Vec::new(), 0);
     if let Some(set) = &config.phantoms {
         progress.line(&format!("making {} CT phantoms", set.volumes));
-        made = volumes::make(set, &|| ());
+        made = volumes::make(set)?;
         // Validation phantoms come before the first training seed.
         let few = crate::PhantomSet { volumes: 6, first_seed: set.first_seed.saturating_sub(100), batch: 0 };
-        check = volumes::make(&few, &|| ());
+        check = volumes::make(&few)?;
         batch = set.batch;
     }
     Ok(Data { pictures, volumes: made, ct_batch: batch, check_volumes: check })

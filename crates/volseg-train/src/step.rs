@@ -99,7 +99,7 @@ pub(crate) fn gradients(
 
 /// Organs (indices into the truth) for the decoder's rows: mostly present ones, about one in five absent.
 fn choose(s: &Sample, n: usize, random: &mut Random) -> Vec<usize> {
-    if s.truth.len() == 1 {
+    if !s.ct {
         return vec![0; n];
     }
     let (mut present, absent): (Vec<usize>, Vec<usize>) =
@@ -135,10 +135,13 @@ fn make_row(image: usize, organ: u8, truth: &[f32], first: &[f32], side: usize, 
     let mode = random.uniform(0.0, 1.0);
     if mode < 0.5 || !present {
         prompt.set_first_mask(first, side);
-        if present && random.chance(0.3) {
-            // A click that corrects the first mask.
-            let wrong: Vec<usize> = (0..truth.len()).filter(|&i| (first[i] > 0.0) != (truth[i] > 0.5)).collect();
-            add_points(&mut prompt, &wrong, truth, side, 1 + random.below(2), random);
+        if present && random.chance(0.45) {
+            // Clicks: on what the first mask got wrong, or anywhere inside.
+            let correct = random.chance(0.5);
+            let from: Vec<usize> = (0..truth.len())
+                .filter(|&i| if correct { (first[i] > 0.0) != (truth[i] > 0.5) } else { truth[i] > 0.5 })
+                .collect();
+            add_points(&mut prompt, &from, truth, side, 1 + random.below(4), random);
         }
         return Row { prompt, truth: truth.to_vec() };
     }

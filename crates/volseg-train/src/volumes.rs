@@ -1,6 +1,6 @@
 //! CT phantoms in memory, as slices to draw from.
 
-use crate::{PhantomSet, Random};
+use crate::{Error, PhantomSet, Random};
 use rayon::prelude::*;
 use volseg_geometry::{AnyVolume, Plane, SliceStack};
 use volseg_model::embedded::{body_box, neighbours};
@@ -20,9 +20,12 @@ pub(crate) struct CtVolume {
 }
 
 impl CtVolume {
-    pub(crate) fn phantom(seed: u64) -> Self {
+    pub(crate) fn phantom(seed: u64) -> Result<Self, Error> {
         let mut random = Random::at(&[seed, 77]);
-        let phantom = ct_abdomen(seed, &CtOptions::training(random.uniform(2.0, 3.0), random.uniform(2.5, 5.0)));
+        let plane = f64::from(random.uniform(2.0, 3.0));
+        let options =
+            CtOptions { spacing_mm: Some([plane, plane, f64::from(random.uniform(2.5, 5.0))]), ..CtOptions::default() };
+        let phantom = ct_abdomen(seed, &options).map_err(|e| Error::Data(e.to_string()))?;
         let (dim, affine) = (phantom.image.dim(), *phantom.image.affine());
         let stack = SliceStack::new(dim, &affine, Plane::Axial);
         let spacing = affine.spacing_mm()[stack.frame.axes[2]];
@@ -37,7 +40,7 @@ impl CtVolume {
         let hu = phantom.image.voxels().to_vec();
         let body = body_box(&AnyVolume::from(phantom.image), 1.0, 0.0, &stack);
         let beside = (0..stack.slices).map(|s| neighbours(s, stack.slices, spacing)).collect();
-        Self { hu, labels, stack, body: [body.x0, body.y0, body.x1, body.y1], beside, organs }
+        Ok(Self { hu, labels, stack, body: [body.x0, body.y0, body.x1, body.y1], beside, organs })
     }
 
     /// HU and labels of a shown slice.
@@ -52,14 +55,7 @@ impl CtVolume {
     }
 }
 
-/// Makes the phantoms of a set, in parallel; `done` is called after each.
-pub(crate) fn make(set: &PhantomSet, done: &(dyn Fn() + Sync)) -> Vec<CtVolume> {
-    (0..set.volumes as u64)
-        .into_par_iter()
-        .map(|n| {
-            let volume = CtVolume::phantom(set.first_seed + n);
-            done();
-            volume
-        })
-        .collect()
+/// Makes the phantoms of a set, in parallel.
+pub(crate) fn make(set: &PhantomSet) -> Result<Vec<CtVolume>, Error> {
+    (0..set.volumes as u64).into_par_iter().map(|n| CtVolume::phantom(set.first_seed + n)).collect()
 }

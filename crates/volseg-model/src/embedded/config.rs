@@ -17,6 +17,8 @@ pub struct Config {
     pub width: usize,
     /// Channels of the dense decoder's features at stride 4, 2 and 1.
     pub dense: [usize; 3],
+    /// Channels of the prompted decoder's last features, at stride 1: they exist once a row, so they are few.
+    pub fine: usize,
     /// Number of organ tokens; organ `id` has token `id - 1`.
     pub organs: usize,
     /// Attention heads.
@@ -35,7 +37,8 @@ impl Default for Config {
             stages: [16, 32, 64, 128, 192, 256],
             blocks: [0, 1, 1, 2, 2, 2],
             width: 128,
-            dense: [64, 32, 24],
+            dense: [64, 32, 16],
+            fine: 8,
             organs: 20,
             heads: 8,
             cross_width: 64,
@@ -62,7 +65,7 @@ impl Config {
         if self.side % 32 != 0 || !(32..=1024).contains(&self.side) {
             return bad("side", self.side.to_string(), "a multiple of 32 in 32..=1024");
         }
-        let widths = self.stages.iter().chain(&self.dense).chain([&self.width, &self.cross_width]);
+        let widths = self.stages.iter().chain(&self.dense).chain([&self.width, &self.cross_width, &self.fine]);
         for &w in widths {
             if w % 8 != 0 || !(8..=2048).contains(&w) {
                 return bad("channels of a stage", w.to_string(), "a multiple of 8 in 8..=2048");

@@ -54,6 +54,7 @@ impl Decoder {
     pub fn new(config: &Config, p: &Params) -> Result<Self, Error> {
         let (w, inner, heads) = (config.width, config.cross_width, config.heads);
         let [d2, d1, d0] = config.dense;
+        let fine = config.fine;
         let linear = |name: &str, c, o| Linear::new(p, &format!("decoder.{name}"), c, o);
         let norm = |name: String, c| Norm::new(p, &format!("decoder.{name}"), c);
         let layer = |n: usize| -> Result<Layer, Error> {
@@ -106,13 +107,13 @@ impl Decoder {
             layers: vec![layer(0)?, layer(1)?],
             last: Attention::new(p, "decoder.final_attn_token_to_image", w, inner, heads)?,
             last_norm: norm("norm_final_attn".into(), w)?,
-            up: [linear("up.0", w, 4 * d2)?, linear("up.1", d2, 4 * d1)?, linear("up.2", d1, 4 * d0)?],
+            up: [linear("up.0", w, 4 * d2)?, linear("up.1", d2, 4 * d1)?, linear("up.2", d1, 4 * fine)?],
             up_norm: norm("up_norm".into(), d2)?,
-            lateral: [linear("lateral.0", d2, d2)?, linear("lateral.1", d1, d1)?, linear("lateral.2", d0, d0)?],
-            raster: p.get("decoder.raster.weight", &[3, 3, RASTER_CHANNELS, d0], Init::Normal(0.2))?,
-            mix: Conv::new(p, "decoder.mix", 3, d0, d0, 1)?,
-            mix_bias: p.get("decoder.mix.bias", &[d0], Init::Zero)?,
-            hyper: mlp("hyper", d0)?,
+            lateral: [linear("lateral.0", d2, d2)?, linear("lateral.1", d1, d1)?, linear("lateral.2", d0, fine)?],
+            raster: p.get("decoder.raster.weight", &[3, 3, RASTER_CHANNELS, fine], Init::Normal(0.2))?,
+            mix: Conv::new(p, "decoder.mix", 3, fine, fine, 1)?,
+            mix_bias: p.get("decoder.mix.bias", &[fine], Init::Zero)?,
+            hyper: mlp("hyper", fine)?,
             iou: mlp("iou_head", 1)?,
         })
     }

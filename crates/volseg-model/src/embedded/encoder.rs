@@ -99,7 +99,8 @@ impl Encoder {
                 rise(4, d1, s[0], d0)?,
             ],
             tokens: p.get("encoder.organ_tokens", &[d0, config.organs], Init::Normal((1.0 / d0 as f32).sqrt()))?,
-            bias: p.get("encoder.organ_bias", &[config.organs], Init::Zero)?,
+            // Most pixels belong to no organ.
+            bias: p.get("encoder.organ_bias", &[config.organs], Init::Constant(-4.0))?,
         })
     }
 

@@ -1,0 +1,98 @@
+//! Which part of a slice the network looks at.
+
+use volseg_geometry::Window;
+use volseg_geometry::{AnyVolume, Modality, SliceStack};
+use volseg_model::embedded::{body_box, neighbours, normalise_grey, normalise_hu, stretch};
+
+/// How slices become network input, and network pixels become slice pixels.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) stack: SliceStack,
+    /// x0, y0, width, height of the part that is read, in shown pixels.
+    pub(crate) crop: [usize; 4],
+    pub(crate) side: usize,
+    modality: Modality,
+    window: Option<Window>,
+    spacing_mm: f64,
+    slope: f64,
+    intercept: f64,
+}
+
+impl View {
+    pub(crate) fn new(
+        volume: &AnyVolume,
+        slope: f64,
+        intercept: f64,
+        stack: SliceStack,
+        modality: Modality,
+        window: Option<Window>,
+        side: usize,
+    ) -> Self {
+        let [w, h] = stack.shown_size();
+        let crop = if modality == Modality::Ct {
+            let b = body_box(volume, slope, intercept, &stack);
+            let (x0, y0) = (b.x0.floor() as usize, b.y0.floor() as usize);
+            let (x1, y1) = ((b.x1.ceil() as usize).min(w), (b.y1.ceil() as usize).min(h));
+            [x0, y0, (x1 - x0).max(1), (y1 - y0).max(1)]
+        } else {
+            [0, 0, w, h]
+        };
+        let spacing_mm = volume.affine().spacing_mm()[stack.frame.axes[2]];
+        Self { stack, crop, side, modality, window, spacing_mm, slope, intercept }
+    }
+
+    /// Intensities of the crop of a shown slice, row by row.
+    fn crop_values(&self, volume: &AnyVolume, slice: usize) -> Vec<f32> {
+        let (first, column, row) = self.stack.shown_strides(slice);
+        let [x0, y0, w, h] = self.crop;
+        let mut out = vec![0f32; w * h];
+        for (y, line) in out.chunks_exact_mut(w).enumerate() {
+            let at = first as isize + row * (y0 + y) as isize + column * x0 as isize;
+            if column == 1 {
+                volume.read_f32(at as usize, self.slope, self.intercept, line);
+            } else if column == -1 {
+                volume.read_f32((at + 1 - w as isize) as usize, self.slope, self.intercept, line);
+                line.reverse();
+            } else {
+                for (x, v) in line.iter_mut().enumerate() {
+                    let value = volume.value((at + column * x as isize) as usize);
+                    *v = (value * self.slope + self.intercept) as f32;
+                }
+            }
+        }
+        out
+    }
+
+    /// `[side, side, 3]` of a slice.
+    pub(crate) fn input(&self, volume: &AnyVolume, slice: usize) -> Vec<f32> {
+        let plane = |s: usize| {
+            let mut v = stretch(&self.crop_values(volume, s), [self.crop[2], self.crop[3]], self.side);
+            match (self.window, self.modality) {
+                (Some(window), _) => {
+                    window.apply(&mut v);
+                    for p in &mut v {
+                        *p = (*p - 0.5) * 4.0;
+                    }
+                }
+                (None, Modality::Ct) => normalise_hu(&mut v),
+                (None, _) => normalise_grey(&mut v),
+            }
+            v
+        };
+        let middle = plane(slice);
+        if self.modality != Modality::Ct {
+            return middle.iter().flat_map(|&v| [v, v, v]).collect();
+        }
+        let [before, after] = neighbours(slice, self.stack.slices, self.spacing_mm);
+        let (before, after) = (plane(before), plane(after));
+        (0..middle.len()).flat_map(|i| [before[i], middle[i], after[i]]).collect()
+    }
+
+    /// A continuous stored position (pixel edges at whole numbers) in network pixels.
+    pub(crate) fn to_network(&self, x: f32, y: f32) -> [f32; 2] {
+        let (u, v) = self.stack.to_shown(x, y);
+        let [x0, y0, w, h] = self.crop;
+        let side = self.side as f32;
+        [(u - x0 as f32) * side / w as f32, (v - y0 as f32) * side / h as f32]
+    }
+}

@@ -1,0 +1,34 @@
+/// What went wrong in a case.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller asked for something that cannot be done; the text names the way out.
+    #[error("{0}")]
+    Request(String),
+    /// A prompt file that breaks its format or does not fit the image.
+    #[error("prompts: {0}")]
+    Prompts(String),
+    /// The input is not what the model can work on.
+    #[error("input: {0}")]
+    Input(String),
+    /// The plan needs more memory than allowed.
+    #[error("this case needs about {needed_mib} MiB, --memory allows {allowed_mib} MiB")]
+    Memory {
+        /// Planned need.
+        needed_mib: u64,
+        /// Allowed.
+        allowed_mib: u64,
+    },
+    /// Someone asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] volseg_io::Error),
+    /// The network.
+    #[error(transparent)]
+    Model(#[from] volseg_model::Error),
+    /// A grid.
+    #[error(transparent)]
+    Geometry(#[from] volseg_geometry::Error),
+}

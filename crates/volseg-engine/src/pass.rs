@@ -1,0 +1,132 @@
+//! The embedded network on one slice: read once, first masks of all organs, decoder rows for those that are there.
+
+use crate::body::View;
+use crate::{Error, Prompt};
+use candle_core::{Device, Tensor};
+use volseg_geometry::{AnyVolume, OrganId};
+use volseg_model::embedded::{Network, PromptRow};
+
+/// A first mask of fewer network pixels does not start a second pass.
+const MIN_FIRST_PIXELS: usize = 3;
+/// A mask whose predicted IoU is lower is taken as "nothing found".
+pub(crate) const MIN_IOU: f32 = 0.25;
+/// Logits are kept as 16-bit fixed point: this many steps a unit, so ±32 with steps of 0.001.
+pub(crate) const STEPS: f32 = 1024.0;
+/// Logit of a pixel that nothing was said about.
+pub(crate) const ABSENT: i16 = -8 * 1024;
+
+/// Answer for one organ on one slice.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) organ: u8,
+    /// `side * side` logits in steps of 1/[`STEPS`].
+    pub(crate) logits: Vec<i16>,
+    /// Predicted IoU.
+    pub(crate) iou: f32,
+}
+
+/// What is asked about a slice.
+pub(crate) enum Question<'a> {
+    /// These organs, from their names.
+    Organs(&'a [OrganId]),
+    /// These prompts.
+    Prompts(&'a [Prompt]),
+}
+
+/// Reads a slice and answers. Organs without an answer were not found.
+pub(crate) fn ask(
+    net: &Network,
+    volume: &AnyVolume,
+    view: &View,
+    slice: usize,
+    question: &Question<'_>,
+) -> Result<Vec<Answer>, Error> {
+    let side = view.side;
+    let device = |e: candle_core::Error| Error::Model(e.into());
+    let x = Tensor::from_vec(view.input(volume, slice), (1, side, side, 3), &Device::Cpu).map_err(device)?;
+    let features = net.encoder.forward(&x)?;
+    let dense = features.dense.squeeze(0).and_then(|d| d.t()?.contiguous()?.to_vec2::<f32>()).map_err(device)?;
+    let mut rows = Vec::new();
+    let mut organs = Vec::new();
+    match question {
+        Question::Organs(list) => {
+            for organ in *list {
+                let token = usize::from(organ.get()) - 1;
+                let Some(first) = dense.get(token) else { continue };
+                if first.iter().filter(|&&l| l > 0.0).count() < MIN_FIRST_PIXELS {
+                    continue;
+                }
+                let mut row = PromptRow { organ: Some(token), ..PromptRow::default() };
+                row.set_first_mask(first, side);
+                rows.push(row);
+                organs.push(organ.get());
+            }
+        }
+        Question::Prompts(list) => {
+            for p in *list {
+                let token = usize::from(p.organ.get()) - 1;
+                let mut row =
+                    PromptRow { organ: (p.named && token < dense.len()).then_some(token), ..PromptRow::default() };
+                if p.bounds.is_none() {
+                    if let (true, Some(first)) = (p.named, dense.get(token)) {
+                        row.set_first_mask(first, side);
+                    }
+                }
+                if let Some(b) = p.bounds {
+                    let (a, c) = (view.to_network(b.x0, b.y0), view.to_network(b.x1, b.y1));
+                    row.bounds = Some([a[0].min(c[0]), a[1].min(c[1]), a[0].max(c[0]), a[1].max(c[1])]);
+                }
+                row.points = p
+                    .points
+                    .iter()
+                    .map(|&[x, y, inside]| {
+                        let [u, v] = view.to_network(x + 0.5, y + 0.5);
+                        [u, v, inside]
+                    })
+                    .collect();
+                rows.push(row);
+                organs.push(p.organ.get());
+            }
+        }
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let decoded = net.decoder.forward(&features, &rows)?;
+    let logits = decoded.logits.to_vec2::<f32>().map_err(device)?;
+    let iou = decoded.iou.to_vec1::<f32>().map_err(device)?;
+    let by_prompt = matches!(question, Question::Prompts(_));
+    let mut answers: Vec<Answer> = Vec::new();
+    for (((organ, logits), iou), row) in organs.iter().zip(logits).zip(iou).zip(&rows) {
+        if !by_prompt && iou < MIN_IOU {
+            continue;
+        }
+        let mut fixed: Vec<i16> =
+            logits.iter().map(|l| (l * STEPS).clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16).collect();
+        if let (true, Some(b)) = (by_prompt, row.bounds) {
+            keep_inside(&mut fixed, b, side);
+        }
+        // Several prompts of one organ on a slice are one mask.
+        match answers.iter_mut().find(|a| by_prompt && a.organ == *organ) {
+            Some(a) => {
+                for (x, y) in a.logits.iter_mut().zip(&fixed) {
+                    *x = (*x).max(*y);
+                }
+                a.iou = a.iou.min(iou);
+            }
+            None => answers.push(Answer { organ: *organ, logits: fixed, iou }),
+        }
+    }
+    Ok(answers)
+}
+
+/// A box says where the organ ends: nothing further out than a tenth of its size.
+fn keep_inside(logits: &mut [i16], b: [f32; 4], side: usize) {
+    let (mx, my) = (0.1 * (b[2] - b[0]) + 1.0, 0.1 * (b[3] - b[1]) + 1.0);
+    for (i, l) in logits.iter_mut().enumerate() {
+        let (x, y) = ((i % side) as f32 + 0.5, (i / side) as f32 + 0.5);
+        if x < b[0] - mx || x > b[2] + mx || y < b[1] - my || y > b[3] + my {
+            *l = (*l).min(ABSENT);
+        }
+    }
+}

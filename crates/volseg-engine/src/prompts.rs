@@ -1,0 +1,178 @@
+//! Prompt files (specs: cli.md): what people or other programs say about where an organ is.
+
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use volseg_geometry::{OrganId, PixelBox, Plane, SliceStack};
+
+/// A prompt file is never larger.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Points of one prompt.
+const MAX_POINTS: usize = 1000;
+
+/// The file as it stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PromptFile {
+    /// Always 1.
+    pub version: u32,
+    /// The prompts.
+    pub prompts: Vec<PromptEntry>,
+}
+
+/// One entry of a file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PromptEntry {
+    /// Organ name.
+    pub organ: Option<String>,
+    /// Plane of the slice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plane: Option<Plane>,
+    /// Stored index of the slice, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slice: Option<usize>,
+    /// x0, y0, x1, y1 in stored pixels, half-open.
+    #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<[f64; 4]>,
+    /// x, y, 1 inside or 0 outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<[f64; 3]>,
+    /// Free text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// How an automatic prompt came about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<serde_json::Value>,
+}
+
+/// A prompt for one organ on one slice, in stored pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// What it shows.
+    pub organ: OrganId,
+    /// Whether the prompt named the organ itself (else it stands for whatever is in the box).
+    pub named: bool,
+    /// Stored slice index.
+    pub slice: usize,
+    /// Box in stored pixels.
+    pub bounds: Option<PixelBox>,
+    /// x, y, 1 inside / 0 outside, stored pixels.
+    pub points: Vec<[f32; 3]>,
+}
+
+/// Prompts of a case, sorted by slice.
+#[derive(Clone, Debug, Default)]
+pub struct PromptSet {
+    /// Plane that the slices are numbered along; `None` for pictures.
+    pub plane: Option<Plane>,
+    /// The prompts.
+    pub prompts: Vec<Prompt>,
+}
+
+impl PromptFile {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    /// [`Error::Prompts`] naming the first entry that does not fit the format.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bad = |e: String| Error::Prompts(format!("{}: {e}", path.display()));
+        let size = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(bad(format!("{size} bytes, at most {MAX_FILE_BYTES} are read")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+        let file: Self = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        if file.version != 1 {
+            return Err(bad(format!("version is {}, expected 1", file.version)));
+        }
+        Ok(file)
+    }
+
+    /// Checks every entry against the image and turns names into ids.
+    ///
+    /// `fallback` names the organ of entries that have none. All entries of a volume must use one plane.
+    ///
+    /// # Errors
+    /// [`Error::Prompts`] naming the entry (from 0), what was found and what is allowed.
+    pub fn resolve(
+        &self,
+        stack: impl Fn(Plane) -> SliceStack,
+        picture: bool,
+        fallback: Option<OrganId>,
+    ) -> Result<PromptSet, Error> {
+        let mut set = PromptSet::default();
+        for (n, e) in self.prompts.iter().enumerate() {
+            let bad = |m: String| Error::Prompts(format!("entry {n}: {m}"));
+            let (organ, named) = match (&e.organ, fallback) {
+                (Some(name), _) => (name.parse().map_err(|e: volseg_geometry::Error| bad(e.to_string()))?, true),
+                (None, Some(organ)) => (organ, false),
+                (None, None) => return Err(bad("names no organ".into())),
+            };
+            let plane = e.plane.unwrap_or(Plane::Axial);
+            if !picture {
+                if *set.plane.get_or_insert(plane) != plane {
+                    return Err(bad(format!("plane {plane:?}, but earlier entries use {:?}", set.plane)));
+                }
+                if e.slice.is_none() {
+                    return Err(bad("a volume's prompt needs `slice`".into()));
+                }
+            }
+            let stack = stack(plane);
+            let slice = e.slice.unwrap_or(0);
+            if slice >= stack.slices {
+                return Err(bad(format!("slice {slice}, the image has 0..{}", stack.slices)));
+            }
+            let [w, h] = stack.size;
+            let bounds = match e.bounds {
+                None => None,
+                Some([x0, y0, x1, y1]) => {
+                    let b =
+                        PixelBox::new(x0 as f32, y0 as f32, x1 as f32, y1 as f32).map_err(|e| bad(e.to_string()))?;
+                    if b.x0 < -1.0 || b.y0 < -1.0 || b.x1 > w as f32 + 1.0 || b.y1 > h as f32 + 1.0 {
+                        return Err(bad(format!("box [{x0}, {y0}, {x1}, {y1}] leaves the slice of {w} x {h} pixels")));
+                    }
+                    Some(b)
+                }
+            };
+            if e.points.len() > MAX_POINTS {
+                return Err(bad(format!("{} points, at most {MAX_POINTS}", e.points.len())));
+            }
+            for p in &e.points {
+                let inside = p[0] >= 0.0 && p[1] >= 0.0 && p[0] <= w as f64 && p[1] <= h as f64;
+                if !inside || !(p[2] == 0.0 || p[2] == 1.0) {
+                    return Err(bad(format!("point {p:?}: expected x in 0..={w}, y in 0..={h}, and 1 or 0")));
+                }
+            }
+            let points = e.points.iter().map(|p| p.map(|v| v as f32)).collect();
+            set.prompts.push(Prompt { organ, named, slice, bounds, points });
+        }
+        set.prompts.sort_by_key(|p| (p.slice, p.organ));
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_do_not_fit_are_named() {
+        let stack = |_| SliceStack::picture(40, 30);
+        let resolve = |json: &str| {
+            let file: PromptFile = serde_json::from_str(json).unwrap();
+            file.resolve(stack, true, None).map_err(|e| e.to_string())
+        };
+        let ok =
+            resolve(r#"{"version":1,"prompts":[{"organ":"lungs","box":[1,2,30,20.5],"points":[[5,6,1]]}]}"#).unwrap();
+        assert_eq!(ok.prompts[0].organ.get(), 16);
+        for (json, part) in [
+            (r#"{"version":1,"prompts":[{"organ":"lungs","box":[9,2,3,20]}]}"#, "entry 0"),
+            (r#"{"version":1,"prompts":[{"organ":"lungs","box":[1,2,300,20]}]}"#, "leaves the slice"),
+            (r#"{"version":1,"prompts":[{"organ":"heart"}]}"#, "expected spleen"),
+            (r#"{"version":1,"prompts":[{"box":[1,2,3,4]}]}"#, "names no organ"),
+            (r#"{"version":1,"prompts":[{"organ":"lungs","slice":3}]}"#, "slice 3"),
+            (r#"{"version":1,"prompts":[{"organ":"lungs","points":[[5,6,2]]}]}"#, "point"),
+        ] {
+            assert!(resolve(json).unwrap_err().contains(part), "{json}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+use crate::PromptSet;
+use volseg_geometry::{Modality, OrganId, Plane, Window};
+use volseg_model::Params;
+use volseg_model::embedded::{Network, Weights};
+use volseg_model::sam::SamModel;
+
+/// A loaded model: weights are read once for any number of cases.
+pub enum Model {
+    /// The small network that ships inside, or one trained by `volseg train prompt`.
+    Embedded {
+        /// The network.
+        network: Box<Network>,
+        /// SHA-256 of its file, hex.
+        sha256: String,
+    },
+    /// SAM-Med2D, SAM or MedSAM.
+    Sam {
+        /// The network.
+        model: Box<SamModel>,
+        /// SHA-256 of its file, hex.
+        sha256: String,
+    },
+}
+
+impl Model {
+    /// Builds the embedded kind from the bytes of its weights file.
+    ///
+    /// # Errors
+    /// [`volseg_model::Error`] for malformed, missing or extra tensors.
+    pub fn embedded(bytes: &[u8], sha256: String) -> Result<Self, volseg_model::Error> {
+        let weights = Weights::from_bytes(bytes)?;
+        let params = Params::given(weights.tensors);
+        let network = Network::new(&weights.config, &params)?;
+        if let Some(name) = params.extra().first() {
+            return Err(volseg_model::Error::Malformed { reason: format!("tensor {name} belongs to no layer") });
+        }
+        Ok(Self::Embedded { network: Box::new(network), sha256 })
+    }
+
+    /// Digest of the weights.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        match self {
+            Self::Embedded { sha256, .. } | Self::Sam { sha256, .. } => sha256,
+        }
+    }
+}
+
+/// Thresholds of the four candidate masks (paper, section 4, "Implementation Details").
+pub const CANDIDATE_THRESHOLDS: [f32; 4] = [0.3, 0.4, 0.5, 0.6];
+
+/// Where prompts come from.
+#[derive(Clone, Debug)]
+pub enum PromptMode {
+    /// The organ's learned token and the model's own second pass.
+    Organ,
+    /// Given prompts; `oracle` says that they were made from true labels.
+    Given {
+        /// The prompts.
+        prompts: PromptSet,
+        /// Made from true labels, for evaluation.
+        oracle: bool,
+    },
+}
+
+impl PromptMode {
+    /// Name in reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Organ => "organ",
+            Self::Given { oracle: true, .. } => "oracle",
+            Self::Given { .. } => "file",
+        }
+    }
+}
+
+/// What to do with a case.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Organs to look for; `None` takes those of the modality (or of the prompts).
+    pub organs: Option<Vec<OrganId>>,
+    /// `None` looks at the image.
+    pub modality: Option<Modality>,
+    /// Slicing plane of volumes; `None` is axial.
+    pub plane: Option<Plane>,
+    /// `None` is the modality's own.
+    pub window: Option<Window>,
+    /// Prompts.
+    pub prompts: PromptMode,
+    /// Slices read together by one worker.
+    pub batch: usize,
+    /// Keep probabilities for [`crate::Segmentation::probabilities`].
+    pub keep_probabilities: bool,
+    /// Also make the label maps at the four thresholds of the paper (section 4), for [`crate::Segmentation::candidates`].
+    pub candidates: bool,
+    /// Probability from which a voxel belongs to an organ (exclusive).
+    pub threshold: f32,
+    /// Every second slice only; the others are interpolated.
+    pub fast: bool,
+    /// Refuse a case that needs more, bytes.
+    pub memory: Option<u64>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            organs: None,
+            modality: None,
+            plane: None,
+            window: None,
+            prompts: PromptMode::Organ,
+            batch: 1,
+            keep_probabilities: false,
+            candidates: false,
+            threshold: 0.5,
+            fast: false,
+            memory: None,
+        }
+    }
+}

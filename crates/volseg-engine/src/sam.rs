@@ -1,0 +1,220 @@
+//! Networks of SAM's family on the slices that prompts name, exactly as their official predictors compute them.
+
+use crate::report::{SliceConfidence, Timings};
+use crate::segment::{Observer, Segmentation, Stage, stack_of};
+use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, guess_modality};
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use volseg_geometry::{LabelMap, Modality, OrganId, PixelBox, Plane, SliceStack, Volume, Window};
+use volseg_io::Image;
+use volseg_model::picture::Picture;
+use volseg_model::prompt_encoder::Point;
+use volseg_model::sam::{PromptSet, SamModel};
+
+/// One organ's answer on a slice: probabilities of the shown slice, row by row.
+struct Answer {
+    organ: u8,
+    probabilities: Vec<f32>,
+    iou: f32,
+}
+
+pub(crate) fn segment(
+    image: &Image,
+    model: &Model,
+    request: &Request,
+    threads: usize,
+    observer: &dyn Observer,
+) -> Result<Segmentation, Error> {
+    let Model::Sam { model, .. } = model else {
+        return Err(Error::Request("this model is not of SAM's family".into()));
+    };
+    let PromptMode::Given { prompts, .. } = &request.prompts else {
+        return Err(Error::Request(
+            "a model of SAM's family does not know organs by name: give boxes or points with --prompts FILE.json \
+             (or boxes-from:LABELS to evaluate)"
+                .into(),
+        ));
+    };
+    let began = Instant::now();
+    let volume = &image.volume;
+    let dim = volume.dim();
+    let picture = image.is_picture();
+    let guess = guess_modality(volume, image.slope, image.intercept, picture, request.modality.or(image.modality));
+    let modality = guess.modality.unwrap_or(Modality::Xray);
+    let stack = stack_of(image, prompts.plane.or(request.plane).unwrap_or(Plane::Axial));
+    let bounds = if picture { None } else { Some(grey_bounds(image, request.window)) };
+    let mut organs: Vec<OrganId> = prompts.prompts.iter().map(|p| p.organ).collect();
+    organs.sort();
+    organs.dedup();
+    if let Some(list) = &request.organs {
+        organs.retain(|o| list.contains(o));
+    }
+    let mut slices: Vec<usize> =
+        prompts.prompts.iter().filter(|p| organs.contains(&p.organ)).map(|p| p.slice).collect();
+    slices.dedup();
+    let voxels: usize = dim.iter().product();
+    if let Some(allowed) = request.memory {
+        let probabilities = if request.keep_probabilities { voxels * organs.len() * 4 } else { 0 };
+        // Weights are already loaded; each worker holds the activations of one slice.
+        let needed = (voxels + probabilities + threads * (400 << 20)) as u64;
+        if needed > allowed {
+            return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
+        }
+    }
+    let mut labels: LabelMap = Volume::zeros(dim, *volume.affine())?;
+    let mut candidates: Vec<(f32, LabelMap)> = Vec::new();
+    if request.candidates {
+        for t in CANDIDATE_THRESHOLDS {
+            candidates.push((t, labels.clone()));
+        }
+    }
+    let mut probabilities = request.keep_probabilities.then(|| vec![0f32; voxels * organs.len()]);
+    let mut ious: Vec<(usize, u8, f64)> = Vec::new();
+    let done = AtomicUsize::new(0);
+    // Small chunks bound the memory: full-size probabilities of a chunk only.
+    for chunk in slices.chunks(threads.max(1)) {
+        let answers: Vec<Result<Vec<Answer>, Error>> = chunk
+            .par_iter()
+            .map(|&slice| {
+                if observer.stopped() {
+                    return Err(Error::Interrupted);
+                }
+                let mine: Vec<&Prompt> =
+                    prompts.prompts.iter().filter(|p| p.slice == slice && organs.contains(&p.organ)).collect();
+                let out = one_slice(model, image, &stack, slice, bounds, &mine);
+                observer.progress(Stage::Network, done.fetch_add(1, Ordering::Relaxed) + 1, slices.len());
+                out
+            })
+            .collect();
+        for (&slice, answers) in chunk.iter().zip(answers) {
+            let answers = answers?;
+            let (first, column, row) = stack.shown_strides(slice);
+            let [w, h] = stack.shown_size();
+            let place = |p: usize| (first as isize + column * (p % w) as isize + row * (p / w) as isize) as usize;
+            let wanted = std::iter::once((request.threshold, &mut labels));
+            for (threshold, map) in wanted.chain(candidates.iter_mut().map(|(t, m)| (*t, m))) {
+                let out = map.voxels_mut();
+                for p in 0..w * h {
+                    let mut best = threshold;
+                    for a in &answers {
+                        if a.probabilities[p] > best {
+                            best = a.probabilities[p];
+                            out[place(p)] = a.organ;
+                        }
+                    }
+                }
+            }
+            for a in &answers {
+                ious.push((slice, a.organ, f64::from(a.iou)));
+                if let Some(all) = &mut probabilities {
+                    let k = organs.iter().position(|o| o.get() == a.organ).unwrap_or(0);
+                    for (p, v) in a.probabilities.iter().enumerate() {
+                        all[k * voxels + place(p)] = *v;
+                    }
+                }
+            }
+        }
+    }
+    let confidence = organs
+        .iter()
+        .filter_map(|o| {
+            let mine: Vec<_> = ious.iter().filter(|i| i.1 == o.get()).collect();
+            let weakest = mine.iter().min_by(|a, b| a.2.total_cmp(&b.2))?;
+            Some(SliceConfidence {
+                organ: o.to_string(),
+                mean_predicted_iou: mine.iter().map(|i| i.2).sum::<f64>() / mine.len() as f64,
+                weakest_slice: weakest.0,
+                weakest_predicted_iou: weakest.2,
+                slices: mine.len(),
+            })
+        })
+        .collect();
+    let total_s = began.elapsed().as_secs_f64();
+    Ok(Segmentation {
+        labels,
+        organs,
+        probabilities,
+        candidates,
+        modality,
+        warnings: guess.warnings,
+        confidence,
+        timings: Timings { network_s: total_s, total_s, ..Timings::default() },
+    })
+}
+
+/// The values that become 0 and 255. Without a window the whole volume's range, as SAM-Med2D was trained (specs: organs.md
+/// section 3).
+fn grey_bounds(image: &Image, window: Option<Window>) -> (f32, f32) {
+    let n: usize = image.volume.dim().iter().product();
+    let value = |i: usize| (image.volume.value(i) * image.slope + image.intercept) as f32;
+    match window {
+        Some(Window::Range { low, high }) => (low, high),
+        Some(percentile) => {
+            let step = (n / 1_000_000).max(1);
+            percentile.bounds(&(0..n).step_by(step).map(value).collect::<Vec<_>>())
+        }
+        None => (0..n)
+            .map(value)
+            .filter(|v| v.is_finite())
+            .fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v))),
+    }
+}
+
+fn one_slice(
+    model: &SamModel,
+    image: &Image,
+    stack: &SliceStack,
+    slice: usize,
+    bounds: Option<(f32, f32)>,
+    prompts: &[&Prompt],
+) -> Result<Vec<Answer>, Error> {
+    let [w, h] = stack.shown_size();
+    let picture = match (bounds, image.rgb()) {
+        (None, Some(rgb)) => Picture::rgb(w, h, rgb.to_vec())?,
+        _ => {
+            let mut grey = vec![0u8; w * h];
+            let (low, high) = bounds.unwrap_or((0.0, 255.0));
+            let scale = if high > low { 255.0 / (high - low) } else { 0.0 };
+            stack.for_each_shown(slice, |p, l| {
+                let v = (image.volume.value(l) * image.slope + image.intercept) as f32;
+                grey[p] = ((v - low) * scale).clamp(0.0, 255.0).round() as u8;
+            });
+            Picture::grey(w, h, &grey)?
+        }
+    };
+    let embedding = model.embed(&picture)?;
+    let sets: Vec<PromptSet> = prompts.iter().map(|p| shown(stack, p)).collect();
+    let decoded = model.decode(&embedding, &sets)?;
+    let mut answers: Vec<Answer> = Vec::new();
+    for (p, d) in prompts.iter().zip(&decoded) {
+        let probabilities = model.postprocess(&embedding, d);
+        match answers.iter_mut().find(|a| a.organ == p.organ.get()) {
+            Some(a) => {
+                for (x, y) in a.probabilities.iter_mut().zip(&probabilities) {
+                    *x = x.max(*y);
+                }
+                a.iou = a.iou.min(d.iou);
+            }
+            None => answers.push(Answer { organ: p.organ.get(), probabilities, iou: d.iou }),
+        }
+    }
+    Ok(answers)
+}
+
+/// A prompt in shown pixels, in the predictor's convention: pixel centres at whole numbers, boxes end-exclusive.
+fn shown(stack: &SliceStack, p: &Prompt) -> PromptSet {
+    let points = p
+        .points
+        .iter()
+        .map(|&[x, y, inside]| {
+            let (u, v) = stack.to_shown(x + 0.5, y + 0.5);
+            Point { x: u - 0.5, y: v - 0.5, label: if inside > 0.5 { 1 } else { 0 } }
+        })
+        .collect();
+    let bounds = p.bounds.map(|b| {
+        let ((ax, ay), (bx, by)) = (stack.to_shown(b.x0, b.y0), stack.to_shown(b.x1, b.y1));
+        PixelBox { x0: ax.min(bx), y0: ay.min(by), x1: ax.max(bx), y1: ay.max(by) }
+    });
+    PromptSet { points, bounds, ..PromptSet::default() }
+}

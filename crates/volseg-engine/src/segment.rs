@@ -1,0 +1,298 @@
+//! The whole job for one image.
+
+use crate::assemble::assemble;
+use crate::body::View;
+use crate::pass::{Answer, Question, ask};
+use crate::report::{SliceConfidence, Timings};
+use crate::{CANDIDATE_THRESHOLDS, Error, Model, PromptMode, Request, cleanup, guess_modality};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+use volseg_geometry::{LabelMap, Modality, OrganId, Plane, SliceStack};
+use volseg_io::Image;
+use volseg_model::embedded::Network;
+
+/// Part of the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Slices through the network.
+    Network,
+    /// Clean-up and reassembly.
+    Assemble,
+}
+
+/// Told how far the job is, from any thread.
+pub trait Observer: Sync {
+    /// `done` of `total` steps of a stage.
+    fn progress(&self, stage: Stage, done: usize, total: usize);
+    /// Whether to give up.
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// The result.
+pub struct Segmentation {
+    /// Organ ids on the input's grid.
+    pub labels: LabelMap,
+    /// Organs that were looked for, in label order.
+    pub organs: Vec<OrganId>,
+    /// With [`Request::keep_probabilities`]: one volume per organ of `organs`, input order.
+    pub probabilities: Option<Vec<f32>>,
+    /// With [`Request::candidates`]: the label map at each of [`CANDIDATE_THRESHOLDS`].
+    pub candidates: Vec<(f32, LabelMap)>,
+    /// Modality used.
+    pub modality: Modality,
+    /// Plain sentences for people.
+    pub warnings: Vec<String>,
+    /// How sure the network is.
+    pub confidence: Vec<SliceConfidence>,
+    /// Seconds by stage.
+    pub timings: Timings,
+}
+
+/// Organs that the embedded model looks for by default.
+#[must_use]
+fn organs_of(modality: Modality) -> Vec<OrganId> {
+    let ids: &[u8] = match modality {
+        Modality::Ct => &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+        Modality::Xray => &[16],
+        Modality::Ultrasound => &[17],
+        Modality::Mr => &[],
+    };
+    ids.iter().filter_map(|&i| OrganId::new(i)).collect()
+}
+
+/// Segments one image. `threads` workers read one slice each; labels are the same at any number of threads.
+///
+/// # Errors
+/// A request, prompts or input that cannot be used; memory beyond the budget; a stop by the observer.
+pub fn segment(
+    image: &Image,
+    model: &Model,
+    request: &Request,
+    threads: usize,
+    observer: &dyn Observer,
+) -> Result<Segmentation, Error> {
+    let Model::Embedded { network, .. } = model else {
+        return crate::sam::segment(image, model, request, threads, observer);
+    };
+    let began = Instant::now();
+    let volume = &image.volume;
+    let picture = image.is_picture();
+    let dim = volume.dim();
+    let declared = request.modality.or(image.modality);
+    let guess = guess_modality(volume, image.slope, image.intercept, picture, declared);
+    let mut warnings = guess.warnings;
+    let plane = match &request.prompts {
+        PromptMode::Given { prompts, .. } => prompts.plane.or(request.plane),
+        PromptMode::Organ => request.plane,
+    };
+    let stack = stack_of(image, plane.unwrap_or(Plane::Axial));
+    let modality = match guess.modality {
+        Some(m) => m,
+        None => decide_picture(network, image, request, stack)?,
+    };
+    if modality == Modality::Mr {
+        return Err(Error::Request(
+            "the embedded model was not trained on MR; import a model that was, or give --modality if this is not MR"
+                .into(),
+        ));
+    }
+    if plane.is_some_and(|p| p != Plane::Axial) && modality == Modality::Ct {
+        warnings.push("the embedded model was trained on axial slices; other planes are untested".into());
+    }
+    let organs = match (&request.organs, &request.prompts) {
+        (Some(list), _) => list.clone(),
+        (None, PromptMode::Organ) => organs_of(modality),
+        (None, PromptMode::Given { prompts, .. }) => {
+            let mut ids: Vec<OrganId> = prompts.prompts.iter().map(|p| p.organ).collect();
+            ids.sort();
+            ids.dedup();
+            ids
+        }
+    };
+    if let PromptMode::Organ = request.prompts {
+        let known = organs_of(modality);
+        if let Some(o) = organs.iter().find(|o| !known.contains(o)) {
+            return Err(Error::Request(format!(
+                "the embedded model cannot find {o} in this modality by name; it knows {}. Give a box or points with --prompts",
+                known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            )));
+        }
+    }
+    let view = View::new(volume, image.slope, image.intercept, stack, modality, request.window, network.config.side);
+    let needed = plan_bytes(dim, stack.slices, organs.len(), network.config.side, threads, request);
+    if let Some(allowed) = request.memory {
+        if needed > allowed {
+            return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
+        }
+    }
+    let mut answers = run(network, image, &view, &organs, request, threads, observer)?;
+    let network_s = began.elapsed().as_secs_f64();
+    observer.progress(Stage::Assemble, 0, 1);
+    let spacing = volume.affine().spacing_mm()[stack.frame.axes[2]];
+    if let PromptMode::Organ = request.prompts {
+        let side = view.side;
+        if modality == Modality::Ct {
+            cleanup::smooth(&mut answers, &organs, spacing, side * side);
+        }
+        let sided = modality == Modality::Ct && plane.unwrap_or(Plane::Axial) != Plane::Sagittal;
+        cleanup::largest_parts(&mut answers, &organs, side, sided);
+    }
+    let confidence = confidence(&answers, &organs);
+    let cleanup_s = began.elapsed().as_secs_f64() - network_s;
+    let (labels, probabilities) =
+        assemble(&answers, &view, dim, *volume.affine(), &organs, request.threshold, request.keep_probabilities)?;
+    let mut candidates = Vec::new();
+    if request.candidates {
+        for t in CANDIDATE_THRESHOLDS {
+            candidates.push((t, assemble(&answers, &view, dim, *volume.affine(), &organs, t, false)?.0));
+        }
+    }
+    observer.progress(Stage::Assemble, 1, 1);
+    let total_s = began.elapsed().as_secs_f64();
+    let timings =
+        Timings { network_s, cleanup_s, assemble_s: total_s - cleanup_s - network_s, total_s, ..Timings::default() };
+    Ok(Segmentation { labels, organs, probabilities, candidates, modality, warnings, confidence, timings })
+}
+
+/// Slices of an image along a plane; a picture is its own one slice.
+pub(crate) fn stack_of(image: &Image, plane: Plane) -> SliceStack {
+    let dim = image.volume.dim();
+    if image.is_picture() {
+        SliceStack::picture(dim[0], dim[1])
+    } else {
+        SliceStack::new(dim, image.volume.affine(), plane)
+    }
+}
+
+/// X-ray or ultrasound: whichever first mask the network is surer of. Asked-for organs decide if they can.
+fn decide_picture(net: &Network, image: &Image, request: &Request, stack: SliceStack) -> Result<Modality, Error> {
+    let asks = |id: u8| request.organs.as_ref().is_some_and(|l| l.iter().any(|o| o.get() == id));
+    if asks(16) || asks(17) {
+        return Ok(if asks(16) { Modality::Xray } else { Modality::Ultrasound });
+    }
+    let view = View::new(&image.volume, image.slope, image.intercept, stack, Modality::Xray, None, net.config.side);
+    let lungs_and_tumour: Vec<OrganId> = [16, 17].into_iter().filter_map(OrganId::new).collect();
+    let answers = ask(net, &image.volume, &view, 0, &Question::Organs(&lungs_and_tumour))?;
+    let score = |id: u8| {
+        answers.iter().find(|a| a.organ == id).map_or(0.0, |a| {
+            f64::from(a.iou) * a.logits.iter().filter(|&&l| l > 0).count() as f64 / a.logits.len() as f64
+        })
+    };
+    // Lungs fill a quarter of an X-ray; anything else is closer to an ultrasound.
+    Ok(if score(16) > 0.05 && score(16) > score(17) { Modality::Xray } else { Modality::Ultrasound })
+}
+
+/// What the case will need beside the input: labels, kept logits of all organs on all slices, workers.
+fn plan_bytes(dim: [usize; 3], slices: usize, organs: usize, side: usize, threads: usize, request: &Request) -> u64 {
+    let voxels = dim.iter().product::<usize>() as u64;
+    let kept = (slices * organs * side * side * 2) as u64;
+    let worker = 160u64 << 20;
+    let probabilities = if request.keep_probabilities { voxels * organs as u64 * 4 } else { 0 };
+    voxels + kept + worker * threads as u64 + probabilities + (64 << 20)
+}
+
+fn run(
+    net: &Network,
+    image: &Image,
+    view: &View,
+    organs: &[OrganId],
+    request: &Request,
+    threads: usize,
+    observer: &dyn Observer,
+) -> Result<Vec<Vec<Answer>>, Error> {
+    let slices = view.stack.slices;
+    let skip = |s: usize| request.fast && slices > 8 && s % 2 == 1 && s + 1 < slices;
+    let results: Vec<Mutex<Vec<Answer>>> = (0..slices).map(|_| Mutex::default()).collect();
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let (next, done, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let s = next.fetch_add(1, Ordering::Relaxed);
+            if s >= slices {
+                return;
+            }
+            let outcome = match &request.prompts {
+                _ if observer.stopped() => Err(Error::Interrupted),
+                PromptMode::Organ if skip(s) => Ok(Vec::new()),
+                PromptMode::Organ => ask(net, &image.volume, view, s, &Question::Organs(organs)),
+                PromptMode::Given { prompts, .. } => {
+                    let from = prompts.prompts.partition_point(|p| p.slice < s);
+                    let to = prompts.prompts.partition_point(|p| p.slice <= s);
+                    let mine: Vec<_> =
+                        prompts.prompts[from..to].iter().filter(|p| organs.contains(&p.organ)).cloned().collect();
+                    if mine.is_empty() {
+                        Ok(Vec::new())
+                    } else {
+                        ask(net, &image.volume, view, s, &Question::Prompts(&mine))
+                    }
+                }
+            };
+            match outcome {
+                Ok(a) => *lock(&results[s]) = a,
+                Err(e) => {
+                    lock(&failed).get_or_insert(e);
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            observer.progress(Stage::Network, done.fetch_add(1, Ordering::Relaxed) + 1, slices);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, slices.max(1)) {
+            // One thread inside each worker: two threads in one slice gain little (specs: candle.md section 2.2).
+            scope.spawn(|| match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+                Ok(pool) => pool.install(work),
+                Err(_) => work(),
+            });
+        }
+    });
+    if let Some(e) = lock(&failed).take() {
+        return Err(e);
+    }
+    let mut answers: Vec<Vec<Answer>> =
+        results.into_iter().map(|m| m.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)).collect();
+    for s in (0..slices).filter(|&s| skip(s)) {
+        answers[s] = between(&answers[s - 1], &answers[s + 1]);
+    }
+    Ok(answers)
+}
+
+/// The mean of two slices, for those that `fast` leaves out.
+fn between(before: &[Answer], after: &[Answer]) -> Vec<Answer> {
+    before
+        .iter()
+        .filter_map(|a| {
+            let b = after.iter().find(|b| b.organ == a.organ)?;
+            let logits = a.logits.iter().zip(&b.logits).map(|(&x, &y)| ((i32::from(x) + i32::from(y)) / 2) as i16);
+            Some(Answer { organ: a.organ, logits: logits.collect(), iou: a.iou.min(b.iou) })
+        })
+        .collect()
+}
+
+fn confidence(answers: &[Vec<Answer>], organs: &[OrganId]) -> Vec<SliceConfidence> {
+    organs
+        .iter()
+        .filter_map(|o| {
+            let found: Vec<(usize, f64)> = answers
+                .iter()
+                .enumerate()
+                .flat_map(|(s, v)| v.iter().filter(|a| a.organ == o.get()).map(move |a| (s, f64::from(a.iou))))
+                .collect();
+            let weakest = found.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1))?;
+            Some(SliceConfidence {
+                organ: o.to_string(),
+                mean_predicted_iou: found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64,
+                weakest_slice: weakest.0,
+                weakest_predicted_iou: weakest.1,
+                slices: found.len(),
+            })
+        })
+        .collect()
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
