@@ -182,10 +182,10 @@ fn loader_placement(w: usize, h: usize, side: usize) -> Placement {
     }
 }
 
-/// A mask as the loaders resize it, `[side, side]`.
+/// A mask as the loaders resize it, `[side, side]` of 0 and 1.
 #[must_use]
 pub fn loader_label(mask: &[u8], width: usize, height: usize, side: usize) -> Vec<u8> {
-    match loader_placement(width, height, side) {
+    let mut label = match loader_placement(width, height, side) {
         Placement::Padded { left, top } => {
             let mut out = vec![0; side * side];
             for (line, row) in out.chunks_exact_mut(side).skip(top).zip(mask.chunks_exact(width)) {
@@ -194,7 +194,9 @@ pub fn loader_label(mask: &[u8], width: usize, height: usize, side: usize) -> Ve
             out
         }
         _ => resize_nearest(mask, width, height, side),
-    }
+    };
+    label.iter_mut().for_each(|v| *v = u8::from(*v != 0));
+    label
 }
 
 /// The box that training takes from a mask, before jitter: around the largest 8-connected component (the first of equal
