@@ -15,7 +15,13 @@ mod ct;
 mod draw;
 mod error;
 mod noise;
+mod picture;
 mod shape;
+mod ultrasound;
+mod xray;
 
 pub use ct::{Coverage, CtOptions, CtPhantom, MOST_VOXELS, Phase, Size, ct_abdomen};
 pub use error::{Error, Result};
+pub use picture::PicturePhantom;
+pub use ultrasound::breast_ultrasound;
+pub use xray::chest_xray;

@@ -239,7 +239,7 @@ pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
 }
 
 pub(crate) fn pancreas(scene: &mut Scene, draw: &mut Draw) {
-    let r = draw.range(0.84, 1.2);
+    let r = draw.range(0.92, 1.26);
     let up = draw.normal(0.0, 8.0);
     let bow = draw.normal(4.0, 4.0);
     let path = curve(

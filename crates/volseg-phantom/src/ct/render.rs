@@ -8,6 +8,7 @@ use super::{
 use crate::{
     draw::Draw,
     noise,
+    picture::blur,
     shape::{V3, add, sub, turn},
 };
 use rayon::prelude::*;
@@ -269,34 +270,6 @@ fn number(t: Tissue, p: V3, place: Place, scene: &Scene, scanner: &Scanner) -> f
             mean + 38.0 * noise::at([p[0], p[1], p[2] * 0.8], 13.0, seed ^ 29)
         }
         _ => mean + texture * (0.7 * n(10.0, 1) + 0.5 * n(4.5, 30)) - 0.01 * place.cavity.clamp(0.0, 50.0),
-    }
-}
-
-/// Blurs rows, then columns, with a Gaussian of `sigma` pixels.
-fn blur(data: &mut [f32], nx: usize, ny: usize, sigma: [f32; 2]) {
-    for (axis, sigma) in sigma.into_iter().enumerate() {
-        if sigma < 0.2 {
-            continue;
-        }
-        let reach = (2.5 * sigma).ceil() as usize;
-        let mut kernel: Vec<f32> = (0..=reach).map(|d| (-0.5 * (d as f32 / sigma).powi(2)).exp()).collect();
-        let total = kernel[0] + 2.0 * kernel[1..].iter().sum::<f32>();
-        kernel.iter_mut().for_each(|k| *k /= total);
-        let (len, step, lines, next) = if axis == 0 { (nx, 1, ny, nx) } else { (ny, nx, nx, 1) };
-        let mut line = vec![0f32; len + 2 * reach];
-        for l in 0..lines {
-            for i in 0..len + 2 * reach {
-                line[i] = data[l * next + i.saturating_sub(reach).min(len - 1) * step];
-            }
-            for i in 0..len {
-                let c = i + reach;
-                let mut sum = kernel[0] * line[c];
-                for (d, k) in kernel.iter().enumerate().skip(1) {
-                    sum += k * (line[c - d] + line[c + d]);
-                }
-                data[l * next + i * step] = sum;
-            }
-        }
     }
 }
 
