@@ -225,7 +225,7 @@ fn draw_tiles(canvas: &mut Canvas, scene: &Scene, options: &Options, tiles: &[Ti
         let mut grey = read(tile);
         window.apply(&mut grey);
         let labels = scene.labels.filter(|_| tile.overlay).map(|map| tile::labels(map, &tile.stack, tile.slice));
-        let slice = Slice { size: tile.stack.shown_size(), grey, labels };
+        let slice = Slice { size: tile.stack.shown_size(), grey, labels, fill: if scene.picture { 0.25 } else { 0.4 } };
         tile::draw(canvas, tile.at, tile.size, &slice, &|l| palette[usize::from(l)]);
         if !scene.picture {
             let letters = tile::side_letters(tile.plane);

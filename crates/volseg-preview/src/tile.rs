@@ -4,14 +4,14 @@ use crate::canvas::{Canvas, LINE, text_width};
 use volseg_geometry::{AnyVolume, LabelMap, Plane, SliceStack, resize_area, resize_bilinear};
 
 const LETTER: [u8; 3] = [255, 214, 92];
-/// Opacity of the fills.
-const FILL: f32 = 0.45;
 
 /// A slice as shown: `size` pixels row by row, grey 0..1 and labels.
 pub(crate) struct Slice {
     pub(crate) size: [usize; 2],
     pub(crate) grey: Vec<f32>,
     pub(crate) labels: Option<Vec<u8>>,
+    /// Opacity of the fills.
+    pub(crate) fill: f32,
 }
 
 /// The shown pixels of a slice in physical values.
@@ -56,7 +56,7 @@ pub(crate) fn draw(canvas: &mut Canvas, at: [usize; 2], size: [usize; 2], slice:
                     || (x + d < out_w && label(x + d, y) != here)
                     || (y + d < out_h && label(x, y + d) != here)
             });
-            canvas.blend(at[0] + x, at[1] + y, rgb(here), if edge { 1.0 } else { FILL });
+            canvas.blend(at[0] + x, at[1] + y, rgb(here), if edge { 1.0 } else { slice.fill });
         }
     }
 }
