@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Dice of the embedded model on one part of a picture set (images/, masks/, index.csv), by `volseg segment` and a second,
+independent count in this script (standard library and Pillow only).
+
+    python3 scripts/evaluate/pictures.py --volseg target/release/volseg --data ../shared/data/busi \
+        --organ breast_tumor --modality ultrasound --split run/split.json --part Test --mode organ
+
+Modes: organ, box (one box per component from the mask), points (three per component). The split file is the one that
+`volseg train prompt` wrote. Pictures whose mask is empty are counted apart: "nothing found" is right for them.
+"""
+import argparse, json, pathlib, random, statistics, subprocess, sys, tempfile
+from PIL import Image
+
+p = argparse.ArgumentParser()
+p.add_argument("--volseg", default="target/release/volseg")
+p.add_argument("--data", type=pathlib.Path, required=True)
+p.add_argument("--organ", required=True)
+p.add_argument("--modality", required=True)
+p.add_argument("--split", type=pathlib.Path)
+p.add_argument("--part", default="Test")
+p.add_argument("--mode", default="organ", choices=["organ", "box", "points"])
+p.add_argument("--model", default="embedded")
+p.add_argument("--limit", type=int)
+a = p.parse_args()
+
+names = sorted(f.stem for f in (a.data / "images").glob("*.png"))
+if a.split:
+    parts = json.loads(a.split.read_text())[a.organ]
+    names = [n for n in names if parts.get(n) == a.part]
+names = names[: a.limit]
+scores, empty_right, empty_all, worst = [], 0, 0, []
+with tempfile.TemporaryDirectory() as tmp:
+    for name in names:
+        image, mask = a.data / "images" / f"{name}.png", a.data / "masks" / f"{name}.png"
+        out = pathlib.Path(tmp) / f"{name}.png"
+        command = [a.volseg, "segment", str(image), "-o", str(out), "--modality", a.modality, "--organs", a.organ,
+                   "--model", a.model, "--quiet"]
+        truth = [v > 0 for v in Image.open(mask).convert("L").tobytes()]
+        ids = {"lungs": 16, "breast_tumor": 17}[a.organ]
+        if a.mode != "organ" and any(truth):
+            kind = "boxes-from" if a.mode == "box" else "points-from"
+            extra = ",n=3" if a.mode == "points" else ""
+            command += ["--prompts", f"{kind}:{mask},map=1:{a.organ}{extra}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{name}: exit {done.returncode}: {done.stderr}")
+        got = [v == ids for v in Image.open(out).tobytes()]
+        if not any(truth):
+            empty_all += 1
+            empty_right += not any(got)
+            continue
+        both = sum(t and g for t, g in zip(truth, got))
+        dice = 2 * both / (sum(truth) + sum(got))
+        scores.append(dice)
+        worst.append((dice, name))
+rng = random.Random(0)
+means = sorted(statistics.mean(rng.choices(scores, k=len(scores))) for _ in range(2000))
+print(json.dumps({
+    "organ": a.organ, "mode": a.mode, "n": len(scores), "mean_dice": round(statistics.mean(scores), 4),
+    "median_dice": round(statistics.median(scores), 4), "interval_95": [round(means[50], 4), round(means[1949], 4)],
+    "below_half": sum(s < 0.5 for s in scores), "empty_pictures": empty_all, "nothing_found": empty_right,
+    "worst": [[n, round(d, 3)] for d, n in sorted(worst)[:5]],
+}, indent=1))
