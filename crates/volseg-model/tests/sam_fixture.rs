@@ -119,7 +119,7 @@ fn image_encoder() {
         close(name, &ours, &theirs, TOLERANCE);
         checked += 1;
     }
-    assert!(checked >= 19, "{checked} intermediate results");
+    assert!(checked >= 18, "{checked} intermediate results");
     let embedding = model.embed(&e.picture("image2_u8")).unwrap();
     close("image2_embedding", &channels_first(&embedding.features), &e.floats("image2_embedding"), TOLERANCE);
 }
