@@ -67,7 +67,7 @@ pub fn ct_abdomen(seed: u64, options: &CtOptions) -> Result<CtPhantom> {
     let scanner = Scanner {
         numbers,
         noise_hu: options.noise_hu.unwrap_or(noise_hu),
-        blur_mm: draw.range(0.45, 1.1).max(in_plane * draw.range(0.3, 0.5)),
+        blur_mm: draw.range(0.45, 1.1).max(in_plane * draw.range(0.3, 0.62)),
         grain_mm: draw.range(0.3, 1.1),
         bleed: draw.range(0.0, 0.22),
         streaks: if draw.chance(0.2) { draw.range(4.0, 22.0) } else { 0.0 },
@@ -154,7 +154,7 @@ fn grid(options: &CtOptions, scene: &Scene, draw: &mut Draw) -> Result<Grid> {
         Coverage::AbdomenPelvis => (draw.range(-310.0, -285.0), draw.range(125.0, 190.0)),
     };
     let (low, high) = (low * scene.pose.size[2], high * scene.pose.size[2]);
-    let view = f64::from(draw.range(350.0, 470.0));
+    let view = f64::from(draw.range(335.0, 500.0));
     let view = options.field_of_view_mm.unwrap_or(view);
     let slice = f64::from(draw.range(2.5, 3.0));
     let spacing = options.spacing_mm.unwrap_or(match options.size {
@@ -176,9 +176,10 @@ fn grid(options: &CtOptions, scene: &Scene, draw: &mut Draw) -> Result<Grid> {
     }
     let spacing = spacing.map(|s| s as f32);
     // The body lies near the middle of the field of view; with a given number of slices the scan starts at the top.
-    let shift = [draw.normal(0.0, 8.0), draw.normal(18.0, 10.0)];
+    let shift = [draw.normal(0.0, 8.0), draw.normal(18.0, 16.0)];
     let half = |a: usize| spacing[a] * (dim[a] - 1) as f32 / 2.0;
     let middle = [scene.pose.centre[0] + shift[0], scene.pose.centre[1] + shift[1]];
     let top = scene.pose.centre[2] + high;
-    Ok(Grid { dim, spacing, origin: [middle[0] - half(0), middle[1] - half(1), top - 2.0 * half(2)] })
+    let oversample = options.oversample.unwrap_or(1).clamp(1, 4);
+    Ok(Grid { oversample, dim, spacing, origin: [middle[0] - half(0), middle[1] - half(1), top - 2.0 * half(2)] })
 }

@@ -192,7 +192,7 @@ fn tube(distance: f32, r: f32, strength: f32) -> f32 {
 
 fn bones(canvas: &mut Canvas, draw: &mut Draw, chest: &Chest, pixel: f32, to_pixel: &impl Fn([f32; 2]) -> [f32; 2]) {
     let steep = draw.range(0.75, 1.25);
-    let strength = draw.range(0.09, 0.19);
+    let strength = draw.range(0.16, 0.32);
     for side in [1.0f32, -1.0] {
         let size = chest.side[usize::from(side < 0.0)];
         for i in 0..11 {

@@ -99,6 +99,8 @@ pub(crate) struct Body {
     /// Bulge of the back muscles beside the furrow, mm.
     back: f32,
     dome: [f32; 2],
+    /// Fluid in the chest stands up to this y, right and left.
+    effusion: [f32; 2],
     /// How far the lungs reach down between diaphragm and ribs, and how thick they are there, mm.
     recess: [f32; 2],
     rib_level: f32,
@@ -147,6 +149,7 @@ impl Body {
             seed: draw.seed(),
             dome: [draw.normal(128.0, 8.0), draw.normal(114.0, 9.0)],
             back: draw.range(3.0, 9.0),
+            effusion: [0; 2].map(|_| if draw.chance(0.07) { draw.range(-60.0, -5.0) } else { -500.0 }),
             recess: [draw.range(45.0, 78.0), draw.range(8.0, 16.0)],
             rib_level: draw.normal(0.0, 8.0),
             inner_fat,
@@ -184,15 +187,28 @@ impl Body {
         Place { cavity, muscle, skin }
     }
 
-    /// Height of the diaphragm over a point; `depth` is the point's depth in the cavity.
+    /// Height of the domes over a point, and how far the diaphragm drops from there at the wall.
     #[inline]
-    pub(crate) fn diaphragm(&self, p: V3, depth: f32) -> f32 {
+    fn dome(&self, p: V3) -> [f32; 2] {
         let t = ((p[0] + 15.0) / 45.0).clamp(-1.0, 1.0) * 0.5 + 0.5;
         let t = t * t * (3.0 - 2.0 * t);
         let dome = self.dome[1] + (self.dome[0] - self.dome[1]) * t - 12.0 * (-(p[0] / 30.0).powi(2)).exp();
         let y = (p[1] - AXIS_Y) / 80.0;
-        let drop = self.recess[0] - 42.0 * y.clamp(-0.6, 1.0);
-        dome - drop * (-depth.max(0.0) / self.recess[1]).exp() - 18.0 * y.clamp(-1.0, 1.0) * y.signum()
+        [dome - 18.0 * y.clamp(-1.0, 1.0) * y.signum(), self.recess[0] - 42.0 * y.clamp(-0.6, 1.0)]
+    }
+
+    /// Height of the diaphragm over a point; `depth` is the point's depth in the cavity.
+    #[inline]
+    pub(crate) fn diaphragm(&self, p: V3, depth: f32) -> f32 {
+        let [dome, drop] = self.dome(p);
+        dome - drop * (-depth.max(0.0) / self.recess[1]).exp()
+    }
+
+    /// Thickness of the lung between wall and diaphragm beside a point, mm.
+    #[inline]
+    pub(crate) fn lung_depth(&self, p: V3) -> f32 {
+        let [dome, drop] = self.dome(p);
+        self.recess[1] * (drop / (dome - p[2]).max(0.1)).ln().max(0.0)
     }
 
     /// Tissue of the wall, or of the empty cavity.
@@ -218,7 +234,13 @@ impl Body {
             let lean = (p[1] - 40.0) / 60.0;
             let column = ((p[0] + 8.0 + 10.0 * lean) / (26.0 + 12.0 * (lean - 0.4).abs())).powi(2)
                 + if p[1] > 40.0 { 0.0 } else { ((p[1] - 40.0) / 48.0).powi(2) };
-            if column < 1.0 { Tissue::Visceral } else { Tissue::Lung }
+            if column < 1.0 {
+                Tissue::Visceral
+            } else if organ_frame[1] < self.effusion[usize::from(p[0] < 0.0)] {
+                Tissue::Effusion
+            } else {
+                Tissue::Lung
+            }
         } else if above > -3.0 || (place.cavity < 1.5 && p[2] > -20.0) {
             Tissue::Muscle
         } else {
@@ -236,10 +258,10 @@ impl Body {
             if y > -10.0 && x > 60.0 && ((f - 0.36).abs() < thin || (f - 0.68).abs() < thin) {
                 return Tissue::MuscleFat;
             }
-            if y > 60.0 && (55.0..62.0).contains(&x) {
+            if y > 60.0 && (56.5..60.0).contains(&x) {
                 return Tissue::MuscleFat;
             }
-            if y > 60.0 && x < 4.0 {
+            if y > 60.0 && x < 2.0 {
                 return Tissue::MuscleFat;
             }
         }

@@ -47,6 +47,8 @@ pub struct CtOptions {
     pub phase: Option<Phase>,
     /// Standard deviation of the noise in the middle of the body, HU.
     pub noise_hu: Option<f32>,
+    /// Samples along x and y in a pixel, 1 to 4: more give smooth edges on coarse grids, at the square of the time.
+    pub oversample: Option<usize>,
     /// Part of the trunk.
     pub coverage: Option<Coverage>,
 }

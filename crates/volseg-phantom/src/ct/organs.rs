@@ -41,8 +41,8 @@ pub(crate) fn liver(scene: &mut Scene, draw: &mut Draw) {
     let left = draw.range(0.7, 1.2);
     let [dx, dy, dz] = [draw.normal(0.0, 4.0), draw.normal(0.0, 5.0), draw.normal(0.0, 5.0)];
     let right = Shape::Ellipsoid {
-        centre: [72.0 + dx, 16.0 + dy, 58.0 + dz - (long - 1.0) * 40.0],
-        radii: [69.0 * size, 92.0 * size, 90.0 * size * long],
+        centre: [72.0 + dx, 16.0 + dy + 9.0 * scene.body.inner_fat, 58.0 + dz - (long - 1.0) * 40.0],
+        radii: [69.0 * size, 92.0 * size + 12.0 * scene.body.inner_fat, 90.0 * size * long],
         axes: rotation([draw.normal(0.0, 0.1), draw.normal(-0.12, 0.08), draw.normal(0.0, 0.1)]),
         bend: 0.0,
     };
@@ -223,7 +223,7 @@ pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
             degrees,
             z,
             reach: [43.0 * size * draw.factor(0.08), 54.0 * size * draw.factor(0.1)],
-            thick: 50.0 * size * draw.factor(0.08),
+            thick: 43.0 * size * draw.factor(0.08),
             tilt: draw.normal(-0.15, 0.25),
         },
         fill: Fill::Of(Tissue::Spleen),

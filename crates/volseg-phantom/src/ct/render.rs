@@ -16,6 +16,8 @@ use rayon::prelude::*;
 /// An upright RAS grid in the world's mm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
+    /// Samples along x and y in a pixel.
+    pub(crate) oversample: usize,
     pub(crate) dim: [usize; 3],
     pub(crate) spacing: V3,
     pub(crate) origin: V3,
@@ -216,13 +218,37 @@ fn paint_slice(scene: &Scene, around: &Surroundings, grid: &Grid, boxes: &[[[usi
     Slice { tissue, organ, place }
 }
 
+/// The label most samples have; the first such one where several do.
+fn majority(votes: &[u8]) -> u8 {
+    let count = |label: u8| votes.iter().filter(|v| **v == label).count();
+    let mut best = (0, 0);
+    for &label in votes {
+        let n = count(label);
+        if n > best.0 {
+            best = (n, label);
+        }
+    }
+    best.1
+}
+
+/// CT number at the body's surface, where skin is thinner than a pixel: the average over the pixel's width.
+fn edge(t: Tissue, place: Place, width: f32, scanner: &Scanner) -> Option<f32> {
+    if !matches!(t, Tissue::Air | Tissue::Skin | Tissue::Fat) || place.skin.abs() > 2.5 + width {
+        return None;
+    }
+    let mean = |t: Tissue| scanner.numbers.mean[t as usize];
+    let outside = (0.5 - place.skin / width).clamp(0.0, 1.0);
+    let under = (0.5 + (place.skin - 1.9) / width).clamp(0.0, 1.0);
+    Some(outside * mean(Tissue::Air) + under * mean(Tissue::Fat) + (1.0 - outside - under) * mean(Tissue::Skin))
+}
+
 /// CT number of a voxel before blur and noise.
 fn number(t: Tissue, p: V3, place: Place, scene: &Scene, scanner: &Scanner) -> f32 {
     let (mean, texture) = (scanner.numbers.mean[t as usize], scanner.numbers.texture[t as usize]);
     let seed = scene.seed;
     let n = |size: f32, salt: u32| noise::at(p, size, seed ^ salt);
     match t {
-        Tissue::Air | Tissue::Table | Tissue::TableFoam | Tissue::Metal | Tissue::Skin => mean,
+        Tissue::Air | Tissue::Table | Tissue::TableFoam | Tissue::Skin => mean,
         Tissue::Visceral => {
             // Small vessels and strands where two fields cross zero together.
             let (a, b) = (n(13.0, 11), n(13.0, 12));
@@ -277,26 +303,39 @@ fn number(t: Tissue, p: V3, place: Place, scene: &Scene, scanner: &Scanner) -> f
 pub(crate) fn render(scene: &Scene, around: &Surroundings, scanner: &Scanner, grid: &Grid) -> (Vec<i16>, Vec<u8>) {
     let [nx, ny, nz] = grid.dim;
     let area = nx * ny;
-    let boxes = boxes(scene, grid);
+    let over = grid.oversample;
+    let mut fine = *grid;
+    for a in 0..2 {
+        fine.spacing[a] /= over as f32;
+        fine.dim[a] *= over;
+        fine.origin[a] -= 0.5 * (grid.spacing[a] - fine.spacing[a]);
+    }
+    let boxes = boxes(scene, &fine);
     let mut clean = vec![0i16; area * nz];
     let mut labels = vec![0u8; area * nz];
-    let mut bodies = vec![0f32; nz];
-    clean.par_chunks_mut(area).zip(labels.par_chunks_mut(area)).zip(bodies.par_iter_mut()).enumerate().for_each(
-        |(k, ((clean, labels), fill))| {
-            let slice = paint_slice(scene, around, grid, &boxes, k);
-            let mut hu = Vec::with_capacity(area);
-            for at in 0..area {
-                let t = slice.tissue[at];
-                labels[at] = Tissue::LABELS[t as usize];
-                hu.push(number(t, slice.organ[at], slice.place[at], scene, scanner));
-                *fill += f32::from(u8::from(slice.place[at].skin > 0.0));
+    clean.par_chunks_mut(area).zip(labels.par_chunks_mut(area)).enumerate().for_each(|(k, (clean, labels))| {
+        let slice = paint_slice(scene, around, &fine, &boxes, k);
+        let mut hu = vec![0f32; area];
+        let mut votes = vec![0u8; over * over];
+        for at in 0..area {
+            let (i, j) = (at % nx, at / nx);
+            let mut sum = 0.0;
+            for (n, vote) in votes.iter_mut().enumerate() {
+                let sample = i * over + n % over + nx * over * (j * over + n / over);
+                let t = slice.tissue[sample];
+                let place = slice.place[sample];
+                *vote = Tissue::LABELS[t as usize];
+                sum += edge(t, place, fine.spacing[0], scanner)
+                    .unwrap_or_else(|| number(t, slice.organ[sample], place, scene, scanner));
             }
-            blur(&mut hu, nx, ny, [scanner.blur_mm / grid.spacing[0], scanner.blur_mm / grid.spacing[1]]);
-            for (o, h) in clean.iter_mut().zip(hu) {
-                *o = (h * 8.0).round().clamp(-32_768.0, 32_767.0) as i16;
-            }
-        },
-    );
+            hu[at] = sum / (over * over) as f32;
+            labels[at] = majority(&votes);
+        }
+        blur(&mut hu, nx, ny, [scanner.blur_mm / grid.spacing[0], scanner.blur_mm / grid.spacing[1]]);
+        for (o, h) in clean.iter_mut().zip(hu) {
+            *o = (h * 8.0).round().clamp(-32_768.0, 32_767.0) as i16;
+        }
+    });
     let mut image = vec![0i16; area * nz];
     let grain = [scanner.grain_mm / grid.spacing[0], scanner.grain_mm / grid.spacing[1]];
     // Blurring thins noise out: measure by how much, on a slice of its own.
@@ -337,6 +376,5 @@ pub(crate) fn render(scene: &Scene, around: &Surroundings, scanner: &Scanner, gr
             out[at] = value.round().clamp(-1024.0, 3071.0) as i16;
         }
     });
-    let _ = bodies;
     (image, labels)
 }

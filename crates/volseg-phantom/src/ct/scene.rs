@@ -202,7 +202,7 @@ impl Paint {
                 if e >= 1.0 {
                     return false;
                 }
-                let d = place.cavity - 2.0 - thick * (1.0 - e).sqrt();
+                let d = place.cavity - body.lung_depth(p).clamp(2.0, 26.0) - thick * (1.0 - e).sqrt();
                 if d < 0.0 { d.max(p[2] - body.diaphragm(p, place.cavity) + 3.0) } else { d }
             }
         };

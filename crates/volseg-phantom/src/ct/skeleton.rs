@@ -154,19 +154,19 @@ fn ribs(scene: &mut Scene, draw: &mut Draw) {
     let slope = draw.range(0.85, 1.2);
     // Number of the rib, height of its vertebra, angle where bone ends (0 = side, 90 = front).
     let list = [
-        (12, 50.0, -38.0),
-        (11, 80.0, 2.0),
-        (10, 109.0, 36.0),
-        (9, 137.0, 47.0),
-        (8, 164.0, 56.0),
-        (7, 190.0, 63.0),
-        (6, 215.0, 68.0),
-        (5, 240.0, 72.0),
-        (4, 265.0, 74.0),
+        (12, 50.0, -42.0),
+        (11, 80.0, -16.0),
+        (10, 109.0, 5.0),
+        (9, 137.0, 19.0),
+        (8, 164.0, 28.0),
+        (7, 190.0, 39.0),
+        (6, 215.0, 47.0),
+        (5, 240.0, 53.0),
+        (4, 265.0, 57.0),
     ];
     for (number, top, end) in list {
-        let end = end - 7.0 + draw.normal(0.0, 5.0);
-        let steep = if number < 7 { 0.62 + 0.05 * number as f32 } else { 1.0 };
+        let end = end + draw.normal(0.0, 5.0);
+        let steep = if number < 7 { 0.6 + 0.05 * number as f32 } else { 1.0 };
         for side in [-1.0, 1.0] {
             let point = |scene: &Scene, angle: f32, z: f32, share: f32| {
                 let around = if side > 0.0 { angle } else { 180.0 - angle };
@@ -179,7 +179,7 @@ fn ribs(scene: &mut Scene, draw: &mut Draw) {
             let mut angle = -62.0f32;
             while angle <= end {
                 let t = (angle + 62.0) / 125.0;
-                let fall = slope * steep * (30.0 * t + 125.0 * t.powf(1.25));
+                let fall = slope * steep * (45.0 * t + 165.0 * t.powf(1.25));
                 let p = point(scene, angle, top + 4.0 - fall + level, 0.45);
                 path.push([p[0], p[1], p[2], 4.6]);
                 angle += 11.0;

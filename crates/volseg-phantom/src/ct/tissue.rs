@@ -21,7 +21,7 @@ macro_rules! tissues {
 tissues! {
     Air 0, Table 0, TableFoam 0, Skin 0, Fat 0, Muscle 0, MuscleFat 0, Visceral 0, Perirenal 0, Sinus 0, Lung 0, Cartilage 0,
     Cortical 0, Spongy 0, Disc 0, Cord 0, Heart 0, HeartWall 0, Gas 0, Stool 0, BowelWall 0, BowelFluid 0,
-    Artery 0, Vein 0, PortalVein 0, Ureter 0, Metal 0,
+    Artery 0, Vein 0, PortalVein 0, Ureter 0, Effusion 0,
     Spleen 1, KidneyR 2, MedullaR 2, KidneyL 3, MedullaL 3, CystR 2, CystL 3, Gallbladder 4, Gallstone 4,
     Oesophagus 5, OesophagusGas 5, Liver 6, LiverVein 6, LiverPortal 6, LiverCyst 6, LiverLesion 6,
     StomachWall 7, StomachFluid 7, StomachFood 7, StomachGas 7, Aorta 8, AortaPlaque 8, Ivc 9, Pancreas 10,
@@ -109,7 +109,7 @@ impl Numbers {
                 PortalVein | LiverPortal => (portal, 5.0),
                 LiverVein => (blood + add(10.0, 118.0, 68.0), 5.0),
                 Ureter => (if matches!(phase, Phase::Delayed) { spread(350.0, 120.0) } else { spread(8.0, 4.0) }, 6.0),
-                Metal => (2800.0, 200.0),
+                Effusion => (spread(12.0, 6.0), 5.0),
                 Spleen => (spread(47.0, 4.0) + add(65.0, 75.0, 48.0), 5.0),
                 KidneyR | KidneyL => (34.0 + add(135.0, 150.0, 120.0), 6.0),
                 MedullaR | MedullaL => (31.0 + medulla, 6.0),
