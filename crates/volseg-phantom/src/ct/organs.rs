@@ -215,7 +215,7 @@ pub(crate) fn oesophagus(scene: &mut Scene, draw: &mut Draw) {
 }
 
 pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
-    let size = draw.factor(0.12);
+    let size = draw.factor(0.085);
     let degrees = draw.normal(215.0, 7.0);
     let z = draw.normal(62.0, 8.0);
     scene.paints.push(super::scene::Paint {

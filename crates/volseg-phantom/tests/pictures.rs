@@ -1,0 +1,56 @@
+//! What the X-ray and ultrasound phantoms promise.
+
+use volseg_phantom::{Error, PicturePhantom, breast_ultrasound, chest_xray};
+
+/// Mean grey where the label is `id`, and elsewhere; and the label's share of the picture.
+fn contrast(p: &PicturePhantom, id: u8) -> (f64, f64, f64) {
+    let (mut inside, mut outside) = ((0.0, 0.0), (0.0, 0.0));
+    for (v, l) in p.image.voxels().iter().zip(p.labels.voxels()) {
+        let part = if *l == id { &mut inside } else { &mut outside };
+        *part = (part.0 + f64::from(*v), part.1 + 1.0);
+    }
+    (inside.0 / f64::max(inside.1, 1.0), outside.0 / outside.1, inside.1 / (inside.1 + outside.1))
+}
+
+#[test]
+fn xrays_have_two_dark_lungs_the_right_one_on_the_left() {
+    for seed in 0..20 {
+        let p = chest_xray(seed, 128).unwrap();
+        let (_, _, share) = contrast(&p, 16);
+        assert!((0.1..0.45).contains(&share), "seed {seed}: lungs cover {share:.2}");
+        let halves = [0..64, 64..128].map(|columns| {
+            columns.map(|x| (0..128).filter(|y| p.labels.get([x, *y, 0]) == Some(16)).count()).sum::<usize>()
+        });
+        assert!(halves.iter().all(|n| *n > 500), "seed {seed}: {halves:?}");
+        // Dark lungs beside a bright middle.
+        let column = |x: usize| (48..80).map(|y| f64::from(p.image.get([x, y, 0]).unwrap())).sum::<f64>() / 32.0;
+        let brightest = (52..76).map(column).fold(0.0, f64::max);
+        let (inside, _, _) = contrast(&p, 16);
+        assert!(inside + 20.0 < brightest, "seed {seed}: lungs {inside:.0}, middle {brightest:.0}");
+    }
+}
+
+#[test]
+fn lesions_are_darker_than_their_surroundings_and_some_pictures_have_none() {
+    let mut without = 0;
+    for seed in 0..40 {
+        let p = breast_ultrasound(seed, 128).unwrap();
+        let (inside, outside, share) = contrast(&p, 17);
+        if share == 0.0 {
+            without += 1;
+        } else {
+            assert!(inside < outside, "seed {seed}: {inside:.0} and {outside:.0}");
+            assert!((0.002..0.4).contains(&share), "seed {seed}: {share}");
+        }
+        assert!(p.labels.voxels().iter().all(|l| [0, 17].contains(l)));
+    }
+    assert!((1..=15).contains(&without), "{without} of 40 without a lesion");
+}
+
+#[test]
+fn pictures_repeat_and_sizes_are_checked() {
+    assert_eq!(chest_xray(3, 96).unwrap().image.voxels(), chest_xray(3, 96).unwrap().image.voxels());
+    assert_ne!(breast_ultrasound(3, 96).unwrap().image.voxels(), breast_ultrasound(4, 96).unwrap().image.voxels());
+    assert!(matches!(chest_xray(1, 8), Err(Error::Picture { found: 8 })));
+    assert!(matches!(breast_ultrasound(1, 1 << 20), Err(Error::Picture { .. })));
+}
