@@ -121,7 +121,7 @@ pub fn segment(
             )));
         }
     }
-    let view = View::new(volume, image.slope, image.intercept, stack, modality, request.window, network.config.side);
+    let view = View::new(volume, image.slope, image.intercept, stack, modality, request.window, network.config.side, picture);
     let needed = plan_bytes(dim, stack.slices, organs.len(), network.config.side, threads, request);
     if let Some(allowed) = request.memory {
         if needed > allowed {
@@ -173,7 +173,7 @@ fn decide_picture(net: &Network, image: &Image, request: &Request, stack: SliceS
     if asks(16) || asks(17) {
         return Ok(if asks(16) { Modality::Xray } else { Modality::Ultrasound });
     }
-    let view = View::new(&image.volume, image.slope, image.intercept, stack, Modality::Xray, None, net.config.side);
+    let view = View::new(&image.volume, image.slope, image.intercept, stack, Modality::Xray, None, net.config.side, true);
     let lungs_and_tumour: Vec<OrganId> = [16, 17].into_iter().filter_map(OrganId::new).collect();
     let answers = ask(net, &image.volume, &view, 0, &Question::Organs(&lungs_and_tumour))?;
     let score = |id: u8| {

@@ -16,11 +16,14 @@ mod weights;
 pub use config::Config;
 pub use decoder::{Decoded, Decoder};
 pub use encoder::{Encoder, Features};
-pub use input::{body_box, neighbours, normalise_grey, normalise_hu, stretch};
+pub use input::{BODY_HU, body_box, neighbours, normalise_grey, normalise_hu, stretch};
 pub use prompt::{POINT_TOKENS, PromptRow, RASTER_CHANNELS, draw_raster};
 pub use weights::{ARCH, Weights, write_tensors};
 
 use crate::{Error, Params};
+
+/// The weights file that ships inside (model card: docs/src/explanation/model-card.md; licence: weights/WEIGHTS-LICENSE.md).
+pub static SHIPPED: &[u8] = include_bytes!("../weights/embedded.safetensors");
 
 /// Encoder and decoder together.
 pub struct Network {

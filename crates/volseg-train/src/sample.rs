@@ -74,7 +74,12 @@ impl Sample {
             source = [0.0, 0.0, size[0] as f32, size[1] as f32];
         }
         let warp = Warp::random(source, side, &reach, random);
-        let [before, after] = v.beside[slice];
+        let mut beside = v.beside[slice];
+        if augment && random.chance(0.15) {
+            // A single slice, such as a picture of a CT, has no neighbours: it stands in for them.
+            beside = [slice, slice];
+        }
+        let [before, after] = beside;
         let mut input = vec![0f32; side * side * 3];
         let mut masks: Vec<Option<Vec<f32>>> = (0..16).map(|_| None).collect();
         let (gain, level) = if augment { (random.uniform(0.9, 1.1), random.uniform(-20.0, 20.0)) } else { (1.0, 0.0) };

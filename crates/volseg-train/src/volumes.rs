@@ -3,7 +3,7 @@
 use crate::{Error, PhantomSet, Random};
 use rayon::prelude::*;
 use volseg_geometry::{AnyVolume, Plane, SliceStack};
-use volseg_model::embedded::{body_box, neighbours};
+use volseg_model::embedded::{BODY_HU, body_box, neighbours};
 use volseg_phantom::{CtOptions, ct_abdomen};
 
 /// A CT volume with labels, cut axially.
@@ -38,7 +38,7 @@ impl CtVolume {
             })
             .collect();
         let hu = phantom.image.voxels().to_vec();
-        let body = body_box(&AnyVolume::from(phantom.image), 1.0, 0.0, &stack);
+        let body = body_box(&AnyVolume::from(phantom.image), 1.0, 0.0, &stack, BODY_HU);
         let beside = (0..stack.slices).map(|s| neighbours(s, stack.slices, spacing)).collect();
         Ok(Self { hu, labels, stack, body: [body.x0, body.y0, body.x1, body.y1], beside, organs })
     }

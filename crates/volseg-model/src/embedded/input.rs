@@ -40,10 +40,13 @@ pub fn stretch(pixels: &[f32], size: [usize; 2], side: usize) -> Vec<f32> {
     if h > side { resize_area(&narrow, side, h, side, side) } else { resize_bilinear(&narrow, side, h, side, side) }
 }
 
-/// Rectangle of the patient's body in shown pixels, one for the whole stack: largest connected part above -400 HU of each
+/// HU that parts the body from the air around it.
+pub const BODY_HU: f64 = -400.0;
+
+/// Rectangle of the patient's body in shown pixels, one for the whole stack: largest connected part above `body_hu` of each
 /// slice (so a table does not count), extremes over the slices with a margin. The whole slice if there is nothing.
 #[must_use]
-pub fn body_box(volume: &AnyVolume, slope: f64, intercept: f64, stack: &SliceStack) -> PixelBox {
+pub fn body_box(volume: &AnyVolume, slope: f64, intercept: f64, stack: &SliceStack, body_hu: f64) -> PixelBox {
     let [w, h] = stack.shown_size();
     let whole = PixelBox { x0: 0.0, y0: 0.0, x1: w as f32, y1: h as f32 };
     let step = (w.max(h) / 128).max(1);
@@ -57,7 +60,7 @@ pub fn body_box(volume: &AnyVolume, slope: f64, intercept: f64, stack: &SliceSta
             for x in 0..cw {
                 let at = first as isize + column * (x * step) as isize + row * (y * step) as isize;
                 let hu = volume.value(at as usize) * slope + intercept;
-                mask[y * cw + x] = u8::from(hu > -400.0);
+                mask[y * cw + x] = u8::from(hu > body_hu);
             }
         }
         let (_, parts) = components_2d(&mask, cw, false);
@@ -109,7 +112,7 @@ mod tests {
         let affine = Affine::from_columns([[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]], [0.0; 3]);
         let volume = AnyVolume::from(Volume::from_vec(v, [64, 64, 3], affine).unwrap());
         let stack = SliceStack::new([64, 64, 3], &affine, Plane::Axial);
-        let b = body_box(&volume, 1.0, 0.0, &stack);
+        let b = body_box(&volume, 1.0, 0.0, &stack, BODY_HU);
         assert!((b.x0 - 10.0).abs() < 3.0 && (b.y0 - 20.0).abs() < 3.0 && (b.y1 - 40.0).abs() < 3.0, "{b:?}");
     }
 

@@ -1,0 +1,162 @@
+//! `volseg segment`: organ masks of one image.
+
+mod inputs;
+mod outputs;
+
+use crate::{
+    commands::segment::{
+        inputs::{load_model, prompt_mode},
+        outputs::write_all,
+    },
+    exit::{ExitCode, Verdict, usage_error},
+    global::{Global, Level},
+};
+use indicatif::ProgressBar;
+use std::{path::PathBuf, time::Instant};
+use volseg_engine::{Observer, Request, Stage, segment};
+use volseg_geometry::{Modality, OrganId, Plane, Window};
+use volseg_io::{Image, ReadOptions, Series};
+
+/// Find organs in a CT, an X-ray or an ultrasound
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  volseg segment ct.nii.gz -o organs.seg.nrrd --preview organs.png
+  volseg segment dicom-folder -o organs.nii.gz --organs liver,spleen --stats organs.csv
+  volseg segment chest.png -o lungs.png --modality xray
+  volseg segment ct.nii.gz -o liver.nii.gz --prompts boxes.json
+  volseg segment slice.png -o mask.png --model sam-med2d.safetensors --prompts box.json")]
+pub(crate) struct Args {
+    /// Image: NIfTI, NRRD, MetaImage, DICOM (file, folder or zip) or a picture
+    input: PathBuf,
+    /// Label map to write: .nii, .nii.gz, .nrrd, .seg.nrrd, .mha or .png (single slices)
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// embedded, or a weights file
+    #[arg(long, default_value = "embedded", value_name = "NAME|FILE")]
+    model: String,
+    /// auto, ct, xray, ultrasound or mr
+    #[arg(long, default_value = "auto", value_name = "MODALITY")]
+    modality: String,
+    /// Organs to find, comma-separated [default: all that the model knows for the modality]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    organs: Vec<String>,
+    /// auto, organ, FILE.json, boxes-from:LABELS or points-from:LABELS
+    #[arg(long, default_value = "auto", value_name = "PROMPTS")]
+    prompts: String,
+    /// auto, axial, coronal or sagittal
+    #[arg(long, default_value = "auto", value_name = "PLANE")]
+    plane: String,
+    /// auto, none, or LOW,HIGH in stored units (HU for CT)
+    #[arg(long, default_value = "auto", value_name = "WINDOW", allow_hyphen_values = true)]
+    window: String,
+    /// Slices that one worker reads together
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    batch: usize,
+    /// Every second slice only, the others from their neighbours
+    #[arg(long)]
+    fast: bool,
+    /// Also one file per organ, into this folder
+    #[arg(long, value_name = "DIR")]
+    per_organ: Option<PathBuf>,
+    /// Probabilities as float32 on the input's grid (4th axis in label order for several organs)
+    #[arg(long, value_name = "FILE")]
+    save_probabilities: Option<PathBuf>,
+    /// The label maps at the thresholds 0.3, 0.4, 0.5 and 0.6, into this folder
+    #[arg(long, value_name = "DIR")]
+    candidates: Option<PathBuf>,
+    /// Picture of slices with the organs drawn over them
+    #[arg(long, value_name = "FILE.png")]
+    preview: Option<PathBuf>,
+    /// Volumes, intensities and positions of the organs
+    #[arg(long, value_name = "FILE.json|.csv")]
+    stats: Option<PathBuf>,
+    /// Record of the run
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+    /// Series of a DICOM folder or archive: its number in the list, or its UID
+    #[arg(long, value_name = "UID|N")]
+    series: Option<String>,
+}
+
+/// Shows the network's progress on a bar.
+struct Bar(ProgressBar);
+
+impl Observer for Bar {
+    fn progress(&self, stage: Stage, done: usize, total: usize) {
+        if stage == Stage::Network {
+            self.0.set_length(total as u64);
+            self.0.set_position(done as u64);
+        }
+    }
+}
+
+pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let auto = |text: &str| text == "auto";
+    let usage = |e: volseg_geometry::Error| usage_error(e.to_string());
+    let organs = args.organs.iter().map(|o| o.parse().map_err(usage)).collect::<Result<Vec<OrganId>, _>>()?;
+    let mut request = Request {
+        organs: (!organs.is_empty()).then_some(organs),
+        modality: (!auto(&args.modality)).then(|| args.modality.parse::<Modality>()).transpose().map_err(usage)?,
+        plane: (!auto(&args.plane)).then(|| args.plane.parse::<Plane>()).transpose().map_err(usage)?,
+        window: window(&args.window)?,
+        batch: args.batch,
+        keep_probabilities: args.save_probabilities.is_some(),
+        candidates: args.candidates.is_some(),
+        fast: args.fast,
+        memory: global.memory,
+        ..Request::default()
+    };
+    if let Some(list) = &mut request.organs {
+        list.sort();
+        list.dedup();
+    }
+    outputs::check(&args)?;
+    let options = ReadOptions { series: args.series.as_deref().map(Series::parse), ..ReadOptions::default() };
+    let image = read(&args.input, &options)?;
+    for w in &image.warnings {
+        global.log(Level::Warn, w);
+    }
+    outputs::check_fits(&args, &image)?;
+    let read_s = began.elapsed().as_secs_f64();
+    let model = load_model(&args.model)?;
+    request.prompts = prompt_mode(&args, &image, &request, global)?;
+    let bar = Bar(global.bar(1, "slices"));
+    let mut result = segment(&image, &model, &request, global.threads, &bar).map_err(|e| match e {
+        volseg_engine::Error::Request(text) | volseg_engine::Error::Prompts(text) => usage_error(text),
+        other => other.into(),
+    })?;
+    bar.0.finish_and_clear();
+    for w in &result.warnings {
+        global.log(Level::Warn, w);
+    }
+    result.timings.read_s = read_s;
+    write_all(&args, &image, &model, &request, &mut result, global, began)?;
+    Ok(ExitCode::Done)
+}
+
+/// Reads an image; says with which code to end if that fails.
+pub(crate) fn read(path: &std::path::Path, options: &ReadOptions) -> anyhow::Result<Image> {
+    volseg_io::read(path, options).map_err(|e| match e {
+        e @ volseg_io::Error::SeveralSeries { .. } => usage_error(e.to_string()),
+        e if e.is_unreadable_input() => {
+            let text = e.to_string();
+            anyhow::Error::from(e).context(Verdict::Unreadable(format!("could not read {}: {text}", path.display())))
+        }
+        e => e.into(),
+    })
+}
+
+fn window(text: &str) -> anyhow::Result<Option<Window>> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    if text == "none" {
+        return Ok(Some(Window::Percentile { low: 0.0, high: 100.0 }));
+    }
+    let parts: Vec<f32> = text.split(',').filter_map(|p| p.trim().parse().ok()).collect();
+    match parts[..] {
+        [low, high] if low < high && low.is_finite() && high.is_finite() => Ok(Some(Window::Range { low, high })),
+        _ => Err(usage_error(format!("--window: found {text}, expected auto, none, or LOW,HIGH with LOW < HIGH"))),
+    }
+}

@@ -1,0 +1,150 @@
+//! What `segment` works with beside the image: weights and prompts.
+
+use super::{Args, read};
+use crate::{exit::usage_error, global::Global};
+use anyhow::Context;
+use std::{collections::BTreeMap, path::Path};
+use volseg_engine::{Model, Per, PromptFile, PromptMode, Request, boxes_from, points_from};
+use volseg_geometry::{OrganId, Plane, SliceStack};
+use volseg_io::{Image, ReadOptions};
+
+/// The model of a name or file.
+pub(crate) fn load_model(name: &str) -> anyhow::Result<Model> {
+    if name == "embedded" {
+        let bytes = volseg_model::embedded::SHIPPED;
+        return Ok(Model::embedded(bytes, volseg_io::sha256(bytes))?);
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        return Err(usage_error(format!(
+            "--model: found {name}, expected `embedded` or a .safetensors file (made by `volseg weights import` or `volseg train`)"
+        )));
+    }
+    let context = || format!("could not use the weights {name}");
+    match volseg_model::embedded::Weights::read(path) {
+        Ok(_) => {
+            let bytes = std::fs::read(path).with_context(context)?;
+            let digest = volseg_io::sha256(&bytes);
+            Model::embedded(&bytes, digest).with_context(context)
+        }
+        // Not of the embedded kind: the loader of SAM's family says what is wrong with it, if anything.
+        Err(_) => Ok(Model::Sam {
+            model: Box::new(volseg_model::sam::SamModel::load(path).with_context(context)?),
+            sha256: volseg_io::sha256_file(path).with_context(context)?,
+        }),
+    }
+}
+
+/// Where the prompts of this run come from.
+pub(crate) fn prompt_mode(args: &Args, image: &Image, request: &Request, global: &Global) -> anyhow::Result<PromptMode> {
+    let text = args.prompts.as_str();
+    if text == "chain" {
+        return Err(usage_error("--prompts chain needs a text-image model, which this release does not have yet"));
+    }
+    if text == "auto" || text == "organ" {
+        return Ok(PromptMode::Organ);
+    }
+    let dim = image.volume.dim();
+    let picture = image.is_picture();
+    let stack = |plane: Plane| {
+        if picture { SliceStack::picture(dim[0], dim[1]) } else { SliceStack::new(dim, image.volume.affine(), plane) }
+    };
+    let only = match request.organs.as_deref() {
+        Some([one]) => Some(*one),
+        _ => None,
+    };
+    for (kind, boxes) in [("boxes-from:", true), ("points-from:", false)] {
+        if let Some(rest) = text.strip_prefix(kind) {
+            return oracle(rest, boxes, image, &stack, request, only, global);
+        }
+    }
+    let path = Path::new(text);
+    if !path.exists() {
+        return Err(usage_error(format!(
+            "--prompts: found {text}, expected auto, organ, a JSON file, boxes-from:LABELS or points-from:LABELS"
+        )));
+    }
+    let file = PromptFile::read(path).map_err(|e| usage_error(e.to_string()))?;
+    let prompts = file.resolve(stack, picture, only).map_err(|e| usage_error(e.to_string()))?;
+    Ok(PromptMode::Given { prompts, oracle: false })
+}
+
+/// `LABELS[,map=1:pancreas,2:kidney][,per=component|label][,n=3]`
+fn oracle(
+    text: &str,
+    boxes: bool,
+    image: &Image,
+    stack: &dyn Fn(Plane) -> SliceStack,
+    request: &Request,
+    only: Option<OrganId>,
+    global: &Global,
+) -> anyhow::Result<PromptMode> {
+    let mut parts = text.split(',');
+    let path = Path::new(parts.next().unwrap_or_default());
+    let (mut map, mut per, mut n) = (BTreeMap::new(), Per::Component, 3usize);
+    let mut in_map = false;
+    for part in parts {
+        let pair = match part.strip_prefix("map=") {
+            Some(pair) => {
+                in_map = true;
+                pair
+            }
+            None => part,
+        };
+        match pair.split_once(['=', ':']) {
+            Some(("per", "component")) => (per, in_map) = (Per::Component, false),
+            Some(("per", "label")) => (per, in_map) = (Per::Label, false),
+            Some(("n", value)) => {
+                n = value.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| {
+                    usage_error(format!("--prompts: found n={value}, expected a number of points from 1 to 1000"))
+                })?;
+                in_map = false;
+            }
+            Some((id, organ)) if in_map => {
+                let id: u32 = id.trim().parse().map_err(|_| usage_error(format!("--prompts: label id {id} is no number")))?;
+                map.insert(id, organ.parse::<OrganId>().map_err(|e| usage_error(e.to_string()))?);
+            }
+            _ => {
+                return Err(usage_error(format!(
+                    "--prompts: found {part}, expected map=ID:ORGAN,..., per=component|label or n=N"
+                )));
+            }
+        }
+    }
+    let labels = read(path, &ReadOptions::default())?;
+    if labels.volume.dim() != image.volume.dim() {
+        return Err(usage_error(format!(
+            "--prompts: the labels have {:?} voxels, the image {:?}",
+            labels.volume.dim(),
+            image.volume.dim()
+        )));
+    }
+    let shift = labels.volume.affine().largest_corner_shift_mm(image.volume.affine(), image.volume.dim());
+    if !image.is_picture() && (shift.is_nan() || shift > 0.01) {
+        return Err(usage_error(format!("--prompts: the labels' grid is up to {shift:.2} mm away from the image's")));
+    }
+    let voxels: usize = labels.volume.dim().iter().product();
+    let value = |i: usize| (labels.volume.value(i) * labels.slope + labels.intercept).round().max(0.0) as u32;
+    // A mask of {0, 255} is one of {0, 1}.
+    let binary = (0..voxels).map(value).all(|v| v == 0 || v == 255);
+    let label = |i: usize| if binary { u32::from(value(i) != 0) } else { value(i) };
+    if map.is_empty() {
+        match only {
+            Some(organ) if binary || (0..voxels).map(&label).all(|v| v <= 1) => {
+                map.insert(1, organ);
+            }
+            _ => map.extend((1..=20u8).filter_map(|i| Some((u32::from(i), OrganId::new(i)?)))),
+        }
+    }
+    if binary && only.is_none() && !map.contains_key(&1) {
+        return Err(usage_error("--prompts: a mask of 0 and 255 needs one organ: give --organs NAME or map=1:NAME"));
+    }
+    let plane = (!image.is_picture()).then(|| request.plane.unwrap_or(Plane::Axial));
+    let stack = stack(plane.unwrap_or(Plane::Axial));
+    let prompts = if boxes {
+        boxes_from(&label, &stack, plane, &map, per)
+    } else {
+        points_from(&label, &stack, plane, &map, n, global.seed)
+    };
+    Ok(PromptMode::Given { prompts, oracle: true })
+}

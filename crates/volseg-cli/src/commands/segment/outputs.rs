@@ -1,0 +1,213 @@
+//! What `segment` writes. Every file is written beside its place and renamed.
+
+use super::Args;
+use crate::{exit::usage_error, global::Global};
+use anyhow::Context;
+use std::{path::Path, time::Instant};
+use volseg_engine::{Model, OrganStatistics, Request, RunReport, Segmentation, statistics};
+use volseg_geometry::{LabelMap, Modality, OrganId, Window};
+use volseg_io::{AtomicFile, Image};
+
+/// What every report and model card says.
+const NOTICE: &str = "Research use only: not a medical device, not for diagnosis. The embedded model was trained on synthetic CT, \
+     public chest X-rays and public breast ultrasounds; see the model card.";
+
+/// Refuses outputs that cannot be written, before any work.
+pub(super) fn check(args: &Args) -> anyhow::Result<()> {
+    let name = args.output.to_string_lossy().to_ascii_lowercase();
+    if name.ends_with(".dcm") {
+        return Err(usage_error("DICOM SEG output is not in this release; write .seg.nrrd or .nii.gz"));
+    }
+    let known = [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png"];
+    if !known.iter().any(|e| name.ends_with(e)) {
+        return Err(usage_error(format!(
+            "-o: found {}, expected a name that ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .mha or .png",
+            args.output.display()
+        )));
+    }
+    if let Some(stats) = &args.stats {
+        let name = stats.to_string_lossy();
+        if !name.ends_with(".json") && !name.ends_with(".csv") {
+            return Err(usage_error(format!("--stats: found {name}, expected .json or .csv")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what the output's format cannot hold for this image, before any work.
+pub(super) fn check_fits(args: &Args, image: &Image) -> anyhow::Result<()> {
+    let png = args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+    if png && image.volume.dim()[2] != 1 {
+        return Err(usage_error(format!(
+            "-o: a .png holds one slice, the image has {}; write .seg.nrrd or .nii.gz",
+            image.volume.dim()[2]
+        )));
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)]
+pub(super) fn write_all(
+    args: &Args,
+    image: &Image,
+    model: &Model,
+    request: &Request,
+    result: &mut Segmentation,
+    global: &Global,
+    began: Instant,
+) -> anyhow::Result<()> {
+    let writing = Instant::now();
+    let measured = statistics(&result.labels, &image.volume, image.slope, image.intercept, &result.organs);
+    volseg_io::write_labels(&args.output, &result.labels, image, &result.organs)
+        .with_context(|| format!("could not write {}", args.output.display()))?;
+    if let Some(folder) = &args.per_organ {
+        std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
+        let extension = if image.is_picture() { "png" } else { "nii.gz" };
+        for organ in &result.organs {
+            let only = keep(&result.labels, *organ)?;
+            volseg_io::write_labels(&folder.join(format!("{organ}.{extension}")), &only, image, &[*organ])?;
+        }
+    }
+    if let Some(folder) = &args.candidates {
+        std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
+        let extension = if image.is_picture() { "png" } else { "nii.gz" };
+        for (threshold, labels) in &result.candidates {
+            let path = folder.join(format!("candidate_{threshold:.1}.{extension}"));
+            volseg_io::write_labels(&path, labels, image, &result.organs)?;
+        }
+    }
+    if let Some(path) = &args.save_probabilities {
+        let values = result.probabilities.take().unwrap_or_default();
+        volseg_io::write_f32(path, &values, result.organs.len(), image)
+            .with_context(|| format!("could not write {}", path.display()))?;
+    }
+    if let Some(path) = &args.preview {
+        preview(path, image, result)?;
+    }
+    if let Some(path) = &args.stats {
+        write_statistics(path, &measured)?;
+    }
+    result.timings.write_s = writing.elapsed().as_secs_f64();
+    result.timings.total_s = began.elapsed().as_secs_f64();
+    if let Some(path) = &args.report {
+        let report = report(args, image, model, request, result, &measured, global)?;
+        AtomicFile::write(path, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
+    }
+    summary(args, image, result, &measured, global)
+}
+
+fn keep(labels: &LabelMap, organ: OrganId) -> anyhow::Result<LabelMap> {
+    let voxels = labels.voxels().iter().map(|&v| if v == organ.get() { v } else { 0 }).collect();
+    Ok(LabelMap::from_vec(voxels, labels.dim(), *labels.affine())?)
+}
+
+fn preview(path: &Path, image: &Image, result: &Segmentation) -> anyhow::Result<()> {
+    let mut scene = volseg_preview::Scene::new(&image.volume)
+        .with_scale(image.slope, image.intercept)
+        .with_labels(&result.labels);
+    if image.is_picture() {
+        scene = scene.as_picture();
+    }
+    let window = if image.is_picture() { Window::of(Modality::Xray) } else { Window::of(result.modality) };
+    let sheet = volseg_preview::draw(&scene, &volseg_preview::Options::new(window))?;
+    Ok(AtomicFile::write(path, &sheet.to_png()?)?)
+}
+
+fn write_statistics(path: &Path, measured: &[OrganStatistics]) -> anyhow::Result<()> {
+    let text = if path.extension().is_some_and(|e| e == "csv") {
+        let mut text = String::from("id,name,voxels,volume_ml,mean,sd,centroid_r_mm,centroid_a_mm,centroid_s_mm\n");
+        let number = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.4}"));
+        for m in measured {
+            let c = |i: usize| number(m.centroid_mm.map(|c| c[i]));
+            text += &format!(
+                "{},{},{},{:.4},{},{},{},{},{}\n",
+                m.id,
+                m.name,
+                m.voxels,
+                m.volume_ml,
+                number(m.mean),
+                number(m.sd),
+                c(0),
+                c(1),
+                c(2)
+            );
+        }
+        text
+    } else {
+        serde_json::to_string_pretty(measured)? + "\n"
+    };
+    Ok(AtomicFile::write(path, text.as_bytes())?)
+}
+
+fn report(
+    args: &Args,
+    image: &Image,
+    model: &Model,
+    request: &Request,
+    result: &Segmentation,
+    measured: &[OrganStatistics],
+    global: &Global,
+) -> anyhow::Result<RunReport> {
+    let not_found: Vec<String> = measured.iter().filter(|m| m.voxels == 0).map(|m| m.name.clone()).collect();
+    let modality = serde_json::to_value(result.modality)?.as_str().unwrap_or_default().to_owned();
+    let organs: Vec<String> = result.organs.iter().map(ToString::to_string).collect();
+    let settings = serde_json::json!({
+        "organs": organs, "modality": modality, "plane": args.plane, "window": args.window, "prompts": format!("{:?}", request.prompts),
+        "fast": args.fast, "threshold": request.threshold, "weights": model.sha256(),
+    });
+    Ok(RunReport {
+        schema: "volseg.run/1",
+        version: env!("CARGO_PKG_VERSION").into(),
+        input_sha256: image.sha256.clone(),
+        dim: image.volume.dim(),
+        spacing_mm: image.volume.affine().spacing_mm(),
+        orientation: image.volume.affine().orientation().to_string(),
+        modality,
+        model: match model {
+            Model::Embedded { .. } => "embedded".into(),
+            Model::Sam { model, .. } => model.arch().name().into(),
+        },
+        weights_sha256: model.sha256().into(),
+        config_sha256: volseg_io::sha256(settings.to_string().as_bytes()),
+        prompts: request.prompts.name().into(),
+        device: "cpu".into(),
+        threads: global.threads,
+        organs,
+        not_found,
+        statistics: measured.iter().filter(|m| m.voxels > 0).cloned().collect(),
+        confidence: result.confidence.clone(),
+        warnings: image.warnings.iter().chain(&result.warnings).cloned().collect(),
+        timings: result.timings.clone(),
+        notice: NOTICE.into(),
+    })
+}
+
+fn summary(
+    args: &Args,
+    image: &Image,
+    result: &Segmentation,
+    measured: &[OrganStatistics],
+    global: &Global,
+) -> anyhow::Result<()> {
+    let found: Vec<&OrganStatistics> = measured.iter().filter(|m| m.voxels > 0).collect();
+    for m in &found {
+        if image.is_picture() {
+            global.say(format_args!("{:22} {:>9} pixels", m.name, m.voxels))?;
+        } else {
+            global.say(format_args!("{:22} {:>9.1} ml", m.name, m.volume_ml))?;
+        }
+    }
+    let missing: Vec<&str> = measured.iter().filter(|m| m.voxels == 0).map(|m| m.name.as_str()).collect();
+    if !missing.is_empty() {
+        global.say(format_args!("not found: {}", missing.join(", ")))?;
+    }
+    let t = &result.timings;
+    global.say(format_args!(
+        "{} written in {:.1} s (read {:.1}, network {:.1}, write {:.1}). Research use only, not for diagnosis.",
+        args.output.display(),
+        t.total_s,
+        t.read_s,
+        t.network_s + t.cleanup_s + t.assemble_s,
+        t.write_s
+    ))
+}
