@@ -106,7 +106,7 @@ fn patient(seed: u64) -> Scene {
     let octave =
         |p: V3, size: f32, amount: f32, seed: u32| [0, 1, 2].map(|a| amount * noise::at(p, size, seed.wrapping_add(a)));
     let (s, t) = (draw.seed(), draw.seed());
-    let strength = draw.range(0.6, 1.3);
+    let strength = draw.range(0.6, 1.45);
     let shape_warp = Warp::tabulate(low, high, 20.0, |p| {
         let (a, b) = (octave(p, 130.0, 7.0 * strength, s), octave(p, 60.0, 2.5 * strength, s ^ 77));
         [0, 1, 2].map(|c| a[c] + b[c])

@@ -215,7 +215,7 @@ pub(crate) fn oesophagus(scene: &mut Scene, draw: &mut Draw) {
 }
 
 pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
-    let size = draw.factor(0.085);
+    let size = draw.factor(0.085) * if draw.chance(0.12) { draw.range(1.1, 1.35) } else { 1.0 };
     let degrees = draw.normal(215.0, 7.0);
     let z = draw.normal(62.0, 8.0);
     scene.paints.push(super::scene::Paint {
@@ -223,7 +223,7 @@ pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
             degrees,
             z,
             reach: [43.0 * size * draw.factor(0.08), 54.0 * size * draw.factor(0.1)],
-            thick: 43.0 * size * draw.factor(0.08),
+            thick: 46.0 * size * draw.factor(0.08),
             tilt: draw.normal(-0.15, 0.25),
         },
         fill: Fill::Of(Tissue::Spleen),
@@ -239,7 +239,7 @@ pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
 }
 
 pub(crate) fn pancreas(scene: &mut Scene, draw: &mut Draw) {
-    let r = draw.range(0.92, 1.26);
+    let r = draw.range(1.0, 1.36);
     let up = draw.normal(0.0, 8.0);
     let bow = draw.normal(4.0, 4.0);
     let path = curve(

@@ -60,8 +60,10 @@ pub(crate) struct Numbers {
 impl Numbers {
     /// Values of a phase, with the variation between patients and scanners.
     pub(crate) fn draw(phase: Phase, draw: &mut Draw) -> Self {
-        let strength = draw.range(0.75, 1.3);
-        let native_liver = if draw.chance(0.12) { draw.range(5.0, 42.0) } else { draw.normal(56.0, 6.0) };
+        let strength = draw.range(0.6, 1.35);
+        // How strongly liver, spleen, kidneys and pancreas take contrast up, beside the blood.
+        let own: [f32; 4] = [0; 4].map(|_| draw.factor(0.2));
+        let native_liver = if draw.chance(0.12) { draw.range(5.0, 42.0) } else { draw.normal(54.0, 7.0) };
         let oral = draw.chance(0.07);
         let dense_bone = draw.factor(0.22);
         let fat = draw.normal(-103.0, 6.0);
@@ -76,7 +78,8 @@ impl Numbers {
         let medulla = add(25.0, 115.0, 110.0);
         let mut spread = |base: f32, sd: f32| draw.normal(base, sd);
         let blood = spread(42.0, 4.0);
-        let liver = native_liver + spread(add(12.0, 55.0, 38.0), 4.0);
+        let kidney = spread(32.0, 4.0);
+        let liver = native_liver + spread(add(12.0, 55.0, 38.0) * own[0], 4.0);
         let portal = blood + add(55.0, 125.0, 70.0);
         let mut texture = [5.0; Tissue::COUNT];
         let mean = Tissue::ALL.map(|tissue| {
@@ -90,7 +93,7 @@ impl Numbers {
                 Visceral => (fat + spread(4.0, 4.0), 7.0),
                 Perirenal => (fat + spread(3.0, 3.0), 6.0),
                 Sinus => (fat + spread(25.0, 15.0), 15.0),
-                Muscle => (spread(52.0, 6.0) + add(3.0, 10.0, 10.0), 8.0),
+                Muscle => (spread(48.0, 7.0) + add(3.0, 10.0, 10.0), 8.0),
                 MuscleFat => (spread(-45.0, 20.0), 12.0),
                 Lung => (spread(-850.0, 35.0), 25.0),
                 Cartilage => (spread(105.0, 15.0), 14.0),
@@ -110,9 +113,9 @@ impl Numbers {
                 LiverVein => (blood + add(10.0, 118.0, 68.0), 5.0),
                 Ureter => (if matches!(phase, Phase::Delayed) { spread(350.0, 120.0) } else { spread(8.0, 4.0) }, 6.0),
                 Effusion => (spread(12.0, 6.0), 5.0),
-                Spleen => (spread(47.0, 4.0) + add(65.0, 75.0, 48.0), 5.0),
-                KidneyR | KidneyL => (34.0 + add(135.0, 150.0, 120.0), 6.0),
-                MedullaR | MedullaL => (31.0 + medulla, 6.0),
+                Spleen => (spread(45.0, 6.0) + add(65.0, 68.0, 45.0) * own[1], 5.0),
+                KidneyR | KidneyL => (kidney + add(135.0, 150.0, 120.0) * own[2], 6.0),
+                MedullaR | MedullaL => (kidney - 2.0 + medulla * own[2], 6.0),
                 CystR | CystL | LiverCyst => (spread(6.0, 6.0), 4.0),
                 Gallbladder => (spread(8.0, 7.0), 4.0),
                 Gallstone => (spread(140.0, 90.0), 30.0),
@@ -129,7 +132,7 @@ impl Numbers {
                 Aorta => (blood + add(255.0, 112.0, 68.0), 5.0),
                 AortaPlaque => (spread(500.0, 150.0), 120.0),
                 Ivc => (blood + add(30.0, 85.0, 66.0), 6.0),
-                Pancreas => (spread(40.0, 6.0) + add(65.0, 58.0, 32.0), 9.0),
+                Pancreas => (spread(38.0, 8.0) + add(65.0, 58.0, 32.0) * own[3], 9.0),
                 AdrenalR | AdrenalL => (spread(24.0, 8.0) + add(42.0, 48.0, 30.0), 6.0),
                 DuodenumWall => (spread(38.0, 6.0) + add(38.0, 58.0, 40.0), 7.0),
                 DuodenumFluid => (spread(20.0, 10.0) + if oral { spread(120.0, 50.0) } else { 0.0 }, 10.0),
