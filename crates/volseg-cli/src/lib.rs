@@ -1,7 +1,7 @@
 //! The inside of the `volseg` command: options, exit codes and one module per subcommand.
 //!
-//! Layers: [`options`] parses text into plain values, [`commands`] does the work, [`exit`] alone turns errors into exit
-//! codes. Results go to files, the short summary to stdout, progress and log lines to stderr ([`global`]).
+//! Layers: `options` parses text into plain values, `commands` does the work, `exit` alone turns errors into exit
+//! codes. Results go to files, the short summary to stdout, progress and log lines to stderr (`global`).
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
@@ -16,7 +16,7 @@ use std::ffi::OsString;
 
 /// Organ masks from CT, X-ray and ultrasound.
 #[derive(Parser)]
-#[command(name = "volseg", version = version::short(), long_version = version::long(), disable_help_subcommand = true, after_help = EXAMPLES)]
+#[command(name = "volseg", bin_name = "volseg", version = version::short(), long_version = version::long(), disable_help_subcommand = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     global: global::GlobalArgs,
@@ -34,6 +34,7 @@ Examples:
 #[must_use]
 pub fn main() -> std::process::ExitCode {
     allocator::keep_large_blocks();
+    allocator::one_thread_inside();
     run(std::env::args_os()).into()
 }
 
