@@ -25,4 +25,5 @@ macro_rules! commands {
 
 commands! {
     Organs organs,
+    Weights weights,
 }

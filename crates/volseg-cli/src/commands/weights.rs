@@ -1,0 +1,250 @@
+//! `volseg weights`: checkpoints in, weights files looked into.
+
+use crate::{
+    exit::{ExitCode, Verdict, usage_error},
+    global::Global,
+};
+use anyhow::Context;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use volseg_model::Error;
+use volseg_model::config::{Arch, SamConfig};
+use volseg_model::weights::{Fit, ImportOptions, WeightsFile, folder, import, installed};
+
+/// No configuration is longer.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// Import checkpoints, inspect weights files, list the models there are
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  volseg weights import sam-med2d_b.pth -o sam-med2d.safetensors
+  volseg weights import medsam_vit_b.pth -o medsam.safetensors --arch medsam
+  volseg weights inspect sam-med2d.safetensors --json
+  volseg weights list")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(clap::Subcommand)]
+enum Task {
+    /// Convert a checkpoint (.pth, or safetensors with the official names); its pickle is read as data and never run
+    Import(Import),
+    /// Print architecture, sizes, digest, licence, and what is missing or extra
+    Inspect(Inspect),
+    /// List the models that --model takes by name
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct Import {
+    /// The checkpoint
+    file: PathBuf,
+    /// Weights file to write
+    #[arg(short, long, value_name = "X.safetensors")]
+    output: PathBuf,
+    /// What the checkpoint is: auto, sam-med2d, sam or medsam; a SAM checkpoint taken as sam-med2d is converted
+    #[arg(long, default_value = "auto", value_name = "ARCH")]
+    arch: String,
+    /// Sizes, for a checkpoint of none of the published ones
+    #[arg(long, value_name = "CONFIG.json")]
+    config: Option<PathBuf>,
+    /// Licence of the weights, kept in the file [default: what the publisher of the architecture states]
+    #[arg(long, visible_alias = "license", value_name = "TEXT")]
+    licence: Option<String>,
+}
+
+#[derive(clap::Args)]
+struct Inspect {
+    /// A weights file
+    file: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    match args.task {
+        Task::Import(args) => run_import(&args, global),
+        Task::Inspect(args) => run_inspect(&args, global),
+        Task::List { json } => run_list(json, global),
+    }
+}
+
+/// A file that can not be read at all decides the exit code; every other error is a plain failure.
+fn judged(error: Error, path: &Path) -> anyhow::Error {
+    let message = format!("{}: {error}", path.display());
+    match error {
+        Error::Malformed { .. } => Verdict::Unreadable(message).into(),
+        Error::Io { what, source } if what.starts_with("read") => {
+            Verdict::Unreadable(format!("could not {what}: {source}")).into()
+        }
+        other => anyhow::Error::new(other).context(format!("{} is not usable", path.display())),
+    }
+}
+
+fn run_import(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
+    if args.output.extension().is_none_or(|e| e != "safetensors") {
+        return Err(usage_error(format!("--output: found {}, expected a name that ends in .safetensors", args.output.display())));
+    }
+    if args.output.canonicalize().is_ok_and(|o| args.file.canonicalize().is_ok_and(|f| f == o)) {
+        return Err(usage_error("--output is the checkpoint itself; give it another name"));
+    }
+    let arch = match args.arch.as_str() {
+        "auto" => None,
+        name => Some(name.parse::<Arch>().map_err(|_| {
+            usage_error(format!("--arch: found {name}, expected auto, sam-med2d, sam or medsam"))
+        })?),
+    };
+    let config = args.config.as_deref().map(read_config).transpose()?;
+    let options = ImportOptions { arch, config, licence: args.licence.clone(), seed: global.seed };
+    let done = import(&args.file, &args.output, &options).map_err(|e| judged(e, &args.file))?;
+    global.say(format_args!(
+        "{}: {} with {} tensors, {:.1} M numbers",
+        args.output.display(),
+        done.arch,
+        done.tensors,
+        done.numbers as f64 / 1e6
+    ))?;
+    global.say(format_args!("SHA-256 of the tensors: {}", done.sha256))?;
+    if !done.fit.extra.is_empty() {
+        global.log(crate::global::Level::Warn, format_args!("left out, since unknown: {}", done.fit));
+    }
+    if !done.fresh.is_empty() {
+        global.log(
+            crate::global::Level::Warn,
+            format_args!("{} tensors start at random values and need training, as SAM has none for them", done.fresh.len()),
+        );
+    }
+    Ok(ExitCode::Done)
+}
+
+fn read_config(path: &Path) -> anyhow::Result<SamConfig> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|f| f.take(MAX_CONFIG).read_to_string(&mut text));
+    read.with_context(|| format!("could not read --config {}", path.display()))?;
+    SamConfig::from_json(&text).with_context(|| format!("--config {} is not usable", path.display()))
+}
+
+/// What `inspect` found.
+struct Report {
+    json: Value,
+    fit: Option<Fit>,
+    damaged: Option<Error>,
+}
+
+fn inspect(path: &Path) -> Result<Report, Error> {
+    let file = WeightsFile::open(path)?;
+    let meta = file.metadata();
+    let (tensors, mut numbers) = (file.tensors().count(), 0usize);
+    for (_, _, shape) in file.tensors() {
+        numbers += shape.iter().product::<usize>();
+    }
+    // Other families have a configuration of their own, whose tensors only their code knows.
+    let fit = file.sam().is_ok().then(|| file.fit()).transpose()?;
+    let damaged = if meta.contains_key("sha256") { file.verify().err() } else { None };
+    let config = meta.get("config").and_then(|c| serde_json::from_str::<Value>(c).ok());
+    let json = json!({
+        "schema": "volseg-weights-inspect/1",
+        "arch": meta.get("arch"),
+        "config": config,
+        "sha256": file.file_digest()?,
+        "tensors_sha256": meta.get("sha256"),
+        "tensors_sha256_matches": meta.get("sha256").map(|_| damaged.is_none()),
+        "licence": meta.get("licence"),
+        "prompts": meta.get("prompts"),
+        "tensors": tensors,
+        "numbers": numbers,
+        "bytes": file.bytes(),
+        "missing": fit.as_ref().map(|f| &f.missing),
+        "extra": fit.as_ref().map(|f| &f.extra),
+        "misshaped": fit.as_ref().map(|f| &f.misshaped),
+    });
+    Ok(Report { json, fit, damaged })
+}
+
+fn run_inspect(args: &Inspect, global: &Global) -> anyhow::Result<ExitCode> {
+    let report = inspect(&args.file).map_err(|e| judged(e, &args.file))?;
+    if args.json {
+        global.print(serde_json::to_string_pretty(&report.json)? + "\n")?;
+    } else {
+        global.print(text(&report))?;
+    }
+    if let Some(damage) = report.damaged {
+        return Err(judged(damage, &args.file));
+    }
+    match report.fit {
+        Some(fit) if !fit.is_complete() => {
+            let arch = report.json["arch"].as_str().unwrap_or("its architecture").to_owned();
+            Err(judged(Error::Unfit { arch, fit }, &args.file))
+        }
+        _ => Ok(ExitCode::Done),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let j = &report.json;
+    let word = |key: &str| j[key].as_str().unwrap_or("not stated").to_owned();
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<10} {value}");
+    };
+    line("arch", word("arch"));
+    line("licence", word("licence"));
+    line("prompts", word("prompts"));
+    line("sha256", word("sha256"));
+    line("tensors", format!("{} with {} numbers, {} bytes", j["tensors"], j["numbers"], j["bytes"]));
+    match j["tensors_sha256_matches"].as_bool() {
+        Some(true) => line("digest", "the tensors are as they were written".into()),
+        Some(false) => line("digest", "DAMAGED: the tensors are not as they were written".into()),
+        None => line("digest", "not stated".into()),
+    }
+    if let Some(fit) = &report.fit {
+        line("fit", fit.to_string());
+    }
+    if let Some(config) = j["config"].as_object() {
+        for (key, value) in config {
+            let _ = writeln!(out, "  {key:<26} {value}");
+        }
+    }
+    out
+}
+
+fn run_list(json: bool, global: &Global) -> anyhow::Result<ExitCode> {
+    let place = folder();
+    let models: Vec<Value> = installed()
+        .into_iter()
+        .map(|(name, path)| match WeightsFile::open(&path) {
+            Ok(file) => json!({
+                "name": name, "arch": file.metadata().get("arch"), "licence": file.metadata().get("licence"),
+                "bytes": file.bytes(), "error": null,
+            }),
+            Err(e) => json!({ "name": name, "arch": null, "licence": null, "bytes": null, "error": e.to_string() }),
+        })
+        .collect();
+    if json {
+        let list = json!({ "schema": "volseg-weights-list/1", "folder": place, "models": models });
+        global.print(serde_json::to_string_pretty(&list)? + "\n")?;
+        return Ok(ExitCode::Done);
+    }
+    let mut out = format!("{:<24} {:<16} {:>9}  licence\n", "name", "arch", "MiB");
+    let _ = writeln!(out, "{:<24} {:<16} {:>9}  WEIGHTS-LICENSE.md", "embedded", "volseg-embedded", "inside");
+    for m in &models {
+        let word = |key: &str| m[key].as_str().unwrap_or("?").to_owned();
+        let size = m["bytes"].as_u64().map_or("?".into(), |b| format!("{:.0}", b as f64 / f64::from(1 << 20)));
+        let note = m["error"].as_str().map_or_else(|| word("licence"), |e| format!("not usable: {e}"));
+        let _ = writeln!(out, "{:<24} {:<16} {size:>9}  {note}", word("name"), word("arch"));
+    }
+    if let Some(place) = place {
+        let _ = writeln!(out, "Files NAME.safetensors in {} are listed; VOLSEG_WEIGHTS names another folder.", place.display());
+    }
+    global.print(out)?;
+    Ok(ExitCode::Done)
+}
