@@ -1,0 +1,98 @@
+use crate::{Error, Labels, Pair, Result, Scores, Settings, Target, grid::spacing_of, label::score, pairs::pairs};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Renumbers stored ids before anything else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IdMap {
+    /// New id of a stored one.
+    pub to: BTreeMap<u16, u32>,
+    /// Ids without an entry are background instead of kept.
+    pub strict: bool,
+}
+
+impl IdMap {
+    /// The id that a stored one stands for.
+    #[must_use]
+    pub fn apply(&self, stored: u16) -> u32 {
+        self.to.get(&stored).copied().unwrap_or(if self.strict { 0 } else { stored.into() })
+    }
+}
+
+/// Which labels are scored, and how stored ids are read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    /// Sets of ids: one id for a label, several for a region. `None`: every id seen in either map.
+    pub listed: Option<Vec<Vec<u32>>>,
+    /// Renumbering of the ground truth.
+    pub gt_map: IdMap,
+    /// Renumbering of the prediction.
+    pub pred_map: IdMap,
+}
+
+/// The scores of a case: for each set of ids its scores, in the order of the ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseScores {
+    /// Scores by ids.
+    pub labels: BTreeMap<Vec<u32>, Scores>,
+    /// Ids that the ground truth has, after renumbering.
+    pub gt_ids: BTreeSet<u32>,
+    /// Ids that the prediction has.
+    pub pred_ids: BTreeSet<u32>,
+    /// Spacing in mm that was used.
+    pub spacing: [f64; 3],
+    /// Voxels along the axes.
+    pub dim: [usize; 3],
+    /// Scores of a label that neither map has.
+    pub absent: Scores,
+}
+
+/// Scores one pair of label maps on one grid (see [`crate::align`] for maps on two).
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes differ; [`Error::Spacing`], [`Error::Argument`] for settings that cannot be meant.
+pub fn evaluate(gt: &Labels, pred: &Labels, selection: &Selection, settings: &Settings) -> Result<CaseScores> {
+    settings.check()?;
+    let spacing = spacing_of(gt, settings)?;
+    if gt.dim() != pred.dim() {
+        return Err(Error::Shape {
+            gt: gt.dim(),
+            gt_spacing: spacing,
+            pred: pred.dim(),
+            pred_spacing: pred.affine().spacing_mm(),
+        });
+    }
+    let pairs = pairs(gt, pred);
+    let stored = |pick: fn(&Pair) -> u16| pairs.iter().map(pick).filter(|&id| id != 0).collect::<BTreeSet<u16>>();
+    let (gt_stored, pred_stored) = (stored(|p| p.gt), stored(|p| p.pred));
+    let ids = |stored: &BTreeSet<u16>, map: &IdMap| -> BTreeSet<u32> {
+        stored.iter().map(|&s| map.apply(s)).filter(|&id| id != 0).collect()
+    };
+    let (gt_ids, pred_ids) = (ids(&gt_stored, &selection.gt_map), ids(&pred_stored, &selection.pred_map));
+    let sets: BTreeSet<Vec<u32>> = match &selection.listed {
+        Some(listed) => listed.iter().cloned().collect(),
+        None => gt_ids.union(&pred_ids).filter(|&&id| Some(id) != settings.ignore).map(|&id| vec![id]).collect(),
+    };
+    let members = |stored: &BTreeSet<u16>, map: &IdMap, ids: &[u32]| -> Vec<u16> {
+        stored.iter().copied().filter(|&s| ids.contains(&map.apply(s))).collect()
+    };
+    let ignored = settings.ignore.map_or(Vec::new(), |id| members(&gt_stored, &selection.gt_map, &[id]));
+    let run = |ids: &Vec<u32>| {
+        let target = Target {
+            ids: ids.clone(),
+            gt: members(&gt_stored, &selection.gt_map, ids),
+            pred: members(&pred_stored, &selection.pred_map, ids),
+        };
+        score(gt, pred, &pairs, &ignored, &target, spacing, settings)
+    };
+    let sets: Vec<Vec<u32>> = sets.into_iter().collect();
+    let scores: Vec<Scores> = sets.par_iter().with_max_len(1).map(run).collect();
+    Ok(CaseScores {
+        labels: sets.into_iter().zip(scores).collect(),
+        gt_ids,
+        pred_ids,
+        spacing,
+        dim: gt.dim(),
+        absent: run(&Vec::new()),
+    })
+}
