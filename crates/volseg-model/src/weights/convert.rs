@@ -5,9 +5,14 @@ use std::collections::BTreeMap;
 use volseg_geometry::resize_bilinear;
 
 /// Tensors that the official conversion leaves at fresh random values although SAM has them; adapters it lacks.
-fn fresh(name: &str) -> bool {
+pub(super) fn fresh(name: &str) -> bool {
     let parts = ["mask_decoder.mask_tokens", "mask_decoder.output_hypernetworks_mlps", "mask_decoder.iou_prediction_head"];
     name.contains(".Adapter.") || parts.iter().any(|p| name.starts_with(p))
+}
+
+/// Tensors that the conversion brings to another size.
+pub(super) fn resized(name: &str) -> bool {
+    name.ends_with("pos_embed") || name.contains(".rel_pos_")
 }
 
 /// One tensor of a SAM checkpoint at the size of another configuration, as SAM-Med2D's builder takes it over

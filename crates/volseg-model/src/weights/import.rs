@@ -69,9 +69,14 @@ pub fn import(from: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
     config.check()?;
     let expected = config.tensors();
     let mut fit = Fit::new(&expected, &found);
-    // A bare SAM taken for SAM-Med2D lacks every adapter.
-    let convert = arch == Arch::SamMed2d && config.encoder_adapter && !found.keys().any(|k| k.contains(".Adapter."));
-    if !convert && !fit.is_complete() {
+    // A bare SAM that the user names SAM-Med2D lacks every adapter.
+    let convert = options.arch == Some(Arch::SamMed2d) && !found.keys().any(|k| k.contains(".Adapter."));
+    if convert {
+        // Position tables are resized, and some tensors start afresh; all others must be there.
+        fit.missing.retain(|name| !convert::fresh(name));
+        fit.misshaped.retain(|m| !convert::fresh(&m.name) && !convert::resized(&m.name));
+    }
+    if !fit.is_complete() {
         return Err(Error::Unfit { arch: arch.name().into(), fit });
     }
     let mut fresh = Vec::new();
@@ -96,9 +101,6 @@ pub fn import(from: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
             }
         }
     })?;
-    if convert {
-        fit = Fit { extra: fit.extra, ..Fit::default() };
-    }
     let numbers = expected.values().map(|s| s.iter().product::<usize>()).sum();
     Ok(Imported { arch, config, tensors: expected.len(), numbers, fit, fresh, sha256 })
 }
