@@ -180,6 +180,6 @@ fn grid(options: &CtOptions, scene: &Scene, draw: &mut Draw) -> Result<Grid> {
     let half = |a: usize| spacing[a] * (dim[a] - 1) as f32 / 2.0;
     let middle = [scene.pose.centre[0] + shift[0], scene.pose.centre[1] + shift[1]];
     let top = scene.pose.centre[2] + high;
-    let oversample = options.oversample.unwrap_or(1).clamp(1, 4);
+    let oversample = options.oversample.unwrap_or(if spacing[0] < 1.2 { 1 } else { 2 }).clamp(1, 4);
     Ok(Grid { oversample, dim, spacing, origin: [middle[0] - half(0), middle[1] - half(1), top - 2.0 * half(2)] })
 }

@@ -32,8 +32,11 @@ fn lerp(a: f32, b: f32, t: f32) -> f32 {
 /// Smooth noise in `[-1, 1]` with features about one unit wide.
 #[inline]
 pub(crate) fn value(p: [f32; 3], seed: u32) -> f32 {
-    let f = p.map(f32::floor);
-    let [x, y, z] = f.map(|v| v as i32);
+    let [x, y, z] = p.map(|v| {
+        let i = v as i32;
+        i - i32::from((i as f32) > v)
+    });
+    let f = [x as f32, y as f32, z as f32];
     let [u, v, w] = [fade(p[0] - f[0]), fade(p[1] - f[1]), fade(p[2] - f[2])];
     let line = |y, z| lerp(lattice(x, y, z, seed), lattice(x + 1, y, z, seed), u);
     let plane = |z| lerp(line(y, z), line(y + 1, z), v);
@@ -84,6 +87,26 @@ impl Warp {
             }
         }
         Self { origin: low, step, dim, nodes, most }
+    }
+
+    /// Least and greatest displacement along each axis inside a box: exact, as nodes hold the extremes.
+    pub(crate) fn range(&self, low: [f32; 3], high: [f32; 3]) -> [[f32; 3]; 2] {
+        let node = |p: f32, a: usize| ((p - self.origin[a]) / self.step).clamp(0.0, (self.dim[a] - 1) as f32);
+        let from = [0, 1, 2].map(|a| node(low[a], a).floor() as usize);
+        let to = [0, 1, 2].map(|a| node(high[a], a).ceil() as usize);
+        let (mut least, mut greatest) = ([f32::MAX; 3], [f32::MIN; 3]);
+        for k in from[2]..=to[2] {
+            for j in from[1]..=to[1] {
+                for i in from[0]..=to[0] {
+                    let d = self.nodes[i + self.dim[0] * (j + self.dim[1] * k)];
+                    for a in 0..3 {
+                        least[a] = least[a].min(d[a]);
+                        greatest[a] = greatest[a].max(d[a]);
+                    }
+                }
+            }
+        }
+        [least, greatest]
     }
 
     /// The displacement at a position; positions outside take the border's.

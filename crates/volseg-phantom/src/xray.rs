@@ -207,7 +207,7 @@ fn bones(canvas: &mut Canvas, draw: &mut Draw, chest: &Chest, pixel: f32, to_pix
                 .map(|k| {
                     let t = k as f32 / 14.0;
                     let x = 18.0 + (reach - 18.0) * (t * 1.57).sin();
-                    to_pixel([side * x, top + 9.0 * (t * 4.5).min(3.14).sin() - drop * t * t])
+                    to_pixel([side * x, top + 9.0 * (t * 4.5).min(std::f32::consts::PI).sin() - drop * t * t])
                 })
                 .collect();
             let r = draw.range(4.8, 6.6) / pixel;

@@ -47,7 +47,8 @@ pub struct CtOptions {
     pub phase: Option<Phase>,
     /// Standard deviation of the noise in the middle of the body, HU.
     pub noise_hu: Option<f32>,
-    /// Samples along x and y in a pixel, 1 to 4: more give smooth edges on coarse grids, at the square of the time.
+    /// Points along x and y, 1 to 4, in pixels where tissues meet. More than 1 gives edges as smooth as a scanner's on
+    /// coarse grids; 2 takes about twice the time of 1. By default 1 if pixels are under 1.2 mm wide, else 2.
     pub oversample: Option<usize>,
     /// Part of the trunk.
     pub coverage: Option<Coverage>,

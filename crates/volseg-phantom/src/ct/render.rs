@@ -16,7 +16,7 @@ use rayon::prelude::*;
 /// An upright RAS grid in the world's mm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
-    /// Samples along x and y in a pixel.
+    /// Points along x and y in a pixel where tissues meet.
     pub(crate) oversample: usize,
     pub(crate) dim: [usize; 3],
     pub(crate) spacing: V3,
@@ -127,11 +127,13 @@ fn boxes(scene: &Scene, grid: &Grid) -> Vec<[[usize; 2]; 3]> {
         .paints
         .iter()
         .map(|paint| {
-            let mut most = scene.shape_warp.most;
-            if paint.frame == Frame::Organ {
-                most = add(most, scene.organ_warp.most);
+            let [mut low, mut high] = paint.bounds;
+            let warps = [(&scene.organ_warp, paint.frame == Frame::Organ), (&scene.shape_warp, true)];
+            for (warp, _) in warps.into_iter().filter(|w| w.1) {
+                // Points that the warp moves into the box come from no farther than its greatest displacement.
+                let [least, greatest] = warp.range(sub(low, warp.most), add(high, warp.most));
+                (low, high) = (sub(low, greatest), sub(high, least));
             }
-            let (low, high) = (sub(paint.bounds[0], most), add(paint.bounds[1], most));
             let (mut from, mut to) = ([f32::MAX; 3], [f32::MIN; 3]);
             for corner in 0..8 {
                 let p = [0, 1, 2].map(|a| if corner >> a & 1 == 0 { low[a] } else { high[a] });
@@ -150,82 +152,148 @@ fn boxes(scene: &Scene, grid: &Grid) -> Vec<[[usize; 2]; 3]> {
         .collect()
 }
 
-/// Tissue and organ coordinates of one slice.
-struct Slice {
-    tissue: Vec<Tissue>,
-    organ: Vec<V3>,
-    place: Vec<Place>,
+/// A point of a slice.
+struct Sample {
+    /// Column of its pixel.
+    column: usize,
+    bone: V3,
+    organ: V3,
+    place: Place,
+    tissue: Tissue,
 }
 
-fn paint_slice(scene: &Scene, around: &Surroundings, grid: &Grid, boxes: &[[[usize; 2]; 3]], k: usize) -> Slice {
-    let [nx, ny, _] = grid.dim;
-    let mut bone = Vec::with_capacity(nx * ny);
-    let mut organ = Vec::with_capacity(nx * ny);
-    let mut place = Vec::with_capacity(nx * ny);
-    let mut tissue = Vec::with_capacity(nx * ny);
-    for j in 0..ny {
-        for i in 0..nx {
-            let w = [0, 1, 2].map(|a| grid.origin[a] + grid.spacing[a] * [i, j, k][a] as f32);
-            let r = turn(&scene.pose.axes, sub(w, scene.pose.centre));
-            let r = [0, 1, 2].map(|a| r[a] / scene.pose.size[a]);
-            let p = add(r, scene.shape_warp.sample(r));
-            let at = scene.body.place(p);
-            if at.skin < 0.0 {
-                bone.push(p);
-                organ.push(p);
-                place.push(at);
-                tissue.push(around.tissue(r));
+/// Points of a slice, by rows of pixels and sorted by column in each.
+struct Samples {
+    /// Where each row begins, and the end.
+    rows: Vec<usize>,
+    list: Vec<Sample>,
+}
+
+impl Samples {
+    /// Takes `per`×`per` points in every pixel that `wanted` names (by linear index).
+    fn take(
+        scene: &Scene,
+        around: &Surroundings,
+        grid: &Grid,
+        k: usize,
+        per: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Self {
+        let [nx, ny, _] = grid.dim;
+        let (mut rows, mut list) = (vec![0], Vec::new());
+        for j in 0..ny {
+            for i in (0..nx).filter(|i| wanted(i + nx * j)) {
+                for n in 0..per * per {
+                    let part = |n: usize| ((n as f32 + 0.5) / per as f32) - 0.5;
+                    let at = [i as f32 + part(n % per), j as f32 + part(n / per), k as f32];
+                    let world = [0, 1, 2].map(|a| grid.origin[a] + grid.spacing[a] * at[a]);
+                    list.push(sample(scene, around, world, i));
+                }
+            }
+            rows.push(list.len());
+        }
+        Self { rows, list }
+    }
+
+    /// Lays the solids of a scene over the points.
+    fn paint(&mut self, scene: &Scene, boxes: &[[[usize; 2]; 3]], k: usize) {
+        for (paint, [x, y, z]) in scene.paints.iter().zip(boxes) {
+            if k < z[0] || k >= z[1] {
                 continue;
             }
-            let q = add(p, scene.organ_warp.sample(p));
-            tissue.push(scene.body.tissue(at, p, q));
-            bone.push(p);
-            organ.push(q);
-            place.push(at);
-        }
-    }
-    for (paint, [x, y, z]) in scene.paints.iter().zip(boxes) {
-        if k < z[0] || k >= z[1] {
-            continue;
-        }
-        let points = if paint.frame == Frame::Bone { &bone } else { &organ };
-        let [low, high] = paint.bounds;
-        for j in y[0]..y[1] {
-            for i in x[0]..x[1] {
-                let at = i + nx * j;
-                if !paint.over.has(tissue[at]) {
-                    continue;
-                }
-                let p = points[at];
-                if (0..3).any(|a| p[a] < low[a] || p[a] > high[a])
-                    || !paint.holds(p, place[at], &scene.body, scene.seed)
-                {
-                    continue;
-                }
-                tissue[at] = match paint.fill {
-                    Fill::Of(t) => t,
-                    Fill::Level { y, above, below } => {
-                        if p[1] > y {
-                            above
-                        } else {
-                            below
-                        }
+            let [low, high] = paint.bounds;
+            for j in y[0]..y[1] {
+                let row = &mut self.list[self.rows[j]..self.rows[j + 1]];
+                let first = row.partition_point(|s| s.column < x[0]);
+                for s in row[first..].iter_mut().take_while(|s| s.column < x[1]) {
+                    let p = if paint.frame == Frame::Bone { s.bone } else { s.organ };
+                    if !paint.over.has(s.tissue)
+                        || (0..3).any(|a| p[a] < low[a] || p[a] > high[a])
+                        || !paint.holds(p, s.place, &scene.body, scene.seed)
+                    {
+                        continue;
                     }
-                };
+                    s.tissue = match paint.fill {
+                        Fill::Of(t) => t,
+                        Fill::Level { y, above, .. } if p[1] > y => above,
+                        Fill::Level { below, .. } => below,
+                    };
+                }
             }
         }
     }
-    Slice { tissue, organ, place }
 }
 
-/// The label most samples have; the first such one where several do.
-fn majority(votes: &[u8]) -> u8 {
-    let count = |label: u8| votes.iter().filter(|v| **v == label).count();
+fn sample(scene: &Scene, around: &Surroundings, world: V3, column: usize) -> Sample {
+    let r = turn(&scene.pose.axes, sub(world, scene.pose.centre));
+    let r = [0, 1, 2].map(|a| r[a] / scene.pose.size[a]);
+    let bone = add(r, scene.shape_warp.sample(r));
+    let place = scene.body.place(bone);
+    if place.skin < 0.0 {
+        return Sample { column, bone, organ: bone, place, tissue: around.tissue(r) };
+    }
+    let organ = add(bone, scene.organ_warp.sample(bone));
+    Sample { column, bone, organ, place, tissue: scene.body.tissue(place, bone, organ) }
+}
+
+/// CT numbers and labels of a slice before noise. Pixels in which tissues meet are averaged over `grid.oversample`²
+/// points.
+fn slice(
+    scene: &Scene,
+    around: &Surroundings,
+    scanner: &Scanner,
+    grid: &Grid,
+    boxes: &[[[usize; 2]; 3]],
+    k: usize,
+    labels: &mut [u8],
+) -> Vec<f32> {
+    let [nx, ny, _] = grid.dim;
+    let hu = |s: &Sample, width: f32| {
+        edge(s.tissue, s.place, width, scanner).unwrap_or_else(|| number(s.tissue, s.organ, s.place, scene, scanner))
+    };
+    let mut centres = Samples::take(scene, around, grid, k, 1, |_| true);
+    centres.paint(scene, boxes, k);
+    let mut out: Vec<f32> = centres.list.iter().map(|s| hu(s, grid.spacing[0])).collect();
+    for (label, s) in labels.iter_mut().zip(&centres.list) {
+        *label = Tissue::LABELS[s.tissue as usize];
+    }
+    let per = grid.oversample;
+    if per < 2 {
+        return out;
+    }
+    // Tissues that look alike need no care unless a label ends there.
+    let differ = |at: usize, t: Tissue| {
+        let o = centres.list[at].tissue;
+        let mean = |t: Tissue| scanner.numbers.mean[t as usize];
+        o != t && (Tissue::LABELS[o as usize] != Tissue::LABELS[t as usize] || (mean(o) - mean(t)).abs() > 25.0)
+    };
+    let mixed: Vec<bool> = (0..nx * ny)
+        .map(|at| {
+            let (i, j, t) = (at % nx, at / nx, centres.list[at].tissue);
+            (i > 0 && differ(at - 1, t))
+                || (i + 1 < nx && differ(at + 1, t))
+                || (j > 0 && differ(at - nx, t))
+                || (j + 1 < ny && differ(at + nx, t))
+        })
+        .collect();
+    let mut parts = Samples::take(scene, around, grid, k, per, |at| mixed[at]);
+    parts.paint(scene, boxes, k);
+    let pixels = mixed.iter().enumerate().filter_map(|(at, m)| m.then_some(at));
+    for (at, parts) in pixels.zip(parts.list.chunks_exact(per * per)) {
+        out[at] = parts.iter().map(|s| hu(s, grid.spacing[0] / per as f32)).sum::<f32>() / (per * per) as f32;
+        labels[at] = majority(parts);
+    }
+    out
+}
+
+/// The label most points have; of several such labels the first.
+fn majority(parts: &[Sample]) -> u8 {
+    let label = |s: &Sample| Tissue::LABELS[s.tissue as usize];
     let mut best = (0, 0);
-    for &label in votes {
-        let n = count(label);
+    for s in parts {
+        let n = parts.iter().filter(|o| label(o) == label(s)).count();
         if n > best.0 {
-            best = (n, label);
+            best = (n, label(s));
         }
     }
     best.1
@@ -303,34 +371,11 @@ fn number(t: Tissue, p: V3, place: Place, scene: &Scene, scanner: &Scanner) -> f
 pub(crate) fn render(scene: &Scene, around: &Surroundings, scanner: &Scanner, grid: &Grid) -> (Vec<i16>, Vec<u8>) {
     let [nx, ny, nz] = grid.dim;
     let area = nx * ny;
-    let over = grid.oversample;
-    let mut fine = *grid;
-    for a in 0..2 {
-        fine.spacing[a] /= over as f32;
-        fine.dim[a] *= over;
-        fine.origin[a] -= 0.5 * (grid.spacing[a] - fine.spacing[a]);
-    }
-    let boxes = boxes(scene, &fine);
+    let boxes = boxes(scene, grid);
     let mut clean = vec![0i16; area * nz];
     let mut labels = vec![0u8; area * nz];
     clean.par_chunks_mut(area).zip(labels.par_chunks_mut(area)).enumerate().for_each(|(k, (clean, labels))| {
-        let slice = paint_slice(scene, around, &fine, &boxes, k);
-        let mut hu = vec![0f32; area];
-        let mut votes = vec![0u8; over * over];
-        for at in 0..area {
-            let (i, j) = (at % nx, at / nx);
-            let mut sum = 0.0;
-            for (n, vote) in votes.iter_mut().enumerate() {
-                let sample = i * over + n % over + nx * over * (j * over + n / over);
-                let t = slice.tissue[sample];
-                let place = slice.place[sample];
-                *vote = Tissue::LABELS[t as usize];
-                sum += edge(t, place, fine.spacing[0], scanner)
-                    .unwrap_or_else(|| number(t, slice.organ[sample], place, scene, scanner));
-            }
-            hu[at] = sum / (over * over) as f32;
-            labels[at] = majority(&votes);
-        }
+        let mut hu = slice(scene, around, scanner, grid, &boxes, k, labels);
         blur(&mut hu, nx, ny, [scanner.blur_mm / grid.spacing[0], scanner.blur_mm / grid.spacing[1]]);
         for (o, h) in clean.iter_mut().zip(hu) {
             *o = (h * 8.0).round().clamp(-32_768.0, 32_767.0) as i16;
