@@ -1,4 +1,5 @@
 //! What a CT phantom promises: sizes of organs, sides, equal bits, labels where the body is.
+#![allow(clippy::unwrap_used)]
 
 use volseg_geometry::{LabelMap, ORGANS};
 use volseg_phantom::{Coverage, CtOptions, CtPhantom, Error, Phase, ct_abdomen};

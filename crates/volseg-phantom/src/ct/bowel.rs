@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     draw::Draw,
-    shape::{V3, add, dot, length, scale, sub, unit},
+    shape::{V3, add, dot, scale, sub, unit},
 };
 
 const WALL: Set = Set::of(&[Tissue::BowelWall]);
@@ -163,7 +163,6 @@ pub(crate) fn small_bowel(scene: &mut Scene, draw: &mut Draw) {
         run.push([at[0], at[1], at[2], r * draw.range(0.9, 1.1)]);
     }
     finish(scene, draw, &run, wall);
-    let _ = length;
 }
 
 fn finish(scene: &mut Scene, draw: &mut Draw, run: &[[f32; 4]], wall: f32) {

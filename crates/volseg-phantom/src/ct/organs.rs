@@ -1,10 +1,7 @@
 //! The solid organs, stomach, duodenum and pelvic organs.
 
 use super::{
-    scene::{
-        BOWEL, DUODENUM, FATS, Fill, Frame, KIDNEYS, LIVER, PANCREAS, SOFT, SPLEEN, STOMACH, Scene, Solid, between,
-        curve,
-    },
+    scene::{BOWEL, FATS, Fill, Frame, KIDNEYS, LIVER, PANCREAS, SOFT, STOMACH, Scene, Solid, curve},
     tissue::{Set, Tissue},
 };
 use crate::{
@@ -605,5 +602,4 @@ pub(crate) fn muscles(scene: &mut Scene, draw: &mut Draw) {
             [[side * 40.0, 20.0, -280.0, 5.0], [side * 18.0, -20.0, -290.0, 5.0], [side * 6.0, -48.0, -280.0, 4.0]];
         scene.tube(&curve(&sling, 10.0), 0.0, Fill::Of(Tissue::Muscle), FATS, Frame::Bone, [0.0, 1.0]);
     }
-    let _ = (DUODENUM, SPLEEN, between);
 }

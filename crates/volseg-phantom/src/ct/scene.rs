@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     noise::{self, Warp},
-    shape::{Shape, V3, add, mix, scale, turn_back},
+    shape::{Shape, V3, add, scale, turn_back},
 };
 
 /// Coordinates in which a solid is still undeformed.
@@ -160,17 +160,6 @@ pub(crate) fn curve(points: &[[f32; 4]], step: f32) -> Vec<[f32; 4]> {
     }
     out.extend(points.last());
     out
-}
-
-/// Position of a curve's point.
-pub(crate) fn xyz(p: [f32; 4]) -> V3 {
-    [p[0], p[1], p[2]]
-}
-
-/// A point between two points of a curve.
-pub(crate) fn between(a: [f32; 4], b: [f32; 4], t: f32) -> [f32; 4] {
-    let p = mix(xyz(a), xyz(b), t);
-    [p[0], p[1], p[2], a[3] + (b[3] - a[3]) * t]
 }
 
 fn smooth_min(a: f32, b: f32, k: f32) -> f32 {

@@ -192,7 +192,6 @@ pub(crate) fn hepatic(scene: &mut Scene, draw: &mut Draw) {
     grow(scene, draw, hilum, unit([0.8, -0.5, 0.15]), 5.0, 32.0, 4, Tissue::LiverPortal, liver);
     grow(scene, draw, hilum, unit([0.7, 0.6, 0.35]), 4.6, 32.0, 4, Tissue::LiverPortal, liver);
     grow(scene, draw, hilum, unit([-0.7, 0.6, 0.4]), 4.6, 40.0, 3, Tissue::LiverPortal, liver);
-    let _ = CHEST;
 }
 
 #[allow(clippy::too_many_arguments)]
