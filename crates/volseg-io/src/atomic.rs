@@ -1,0 +1,99 @@
+use crate::{Error, Result};
+use std::{
+    fs,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+use tempfile::NamedTempFile;
+
+/// A file that appears whole or not at all: written beside its place with mode 0600, flushed to disk, then renamed.
+///
+/// Dropped without [`AtomicFile::commit`], it leaves nothing.
+///
+/// ```
+/// use std::io::Write;
+/// let folder = tempfile::tempdir().unwrap();
+/// let mut file = volseg_io::AtomicFile::create(&folder.path().join("a.txt")).unwrap();
+/// file.write_all(b"whole").unwrap();
+/// assert!(!folder.path().join("a.txt").exists());
+/// file.commit().unwrap();
+/// assert_eq!(std::fs::read(folder.path().join("a.txt")).unwrap(), b"whole");
+/// ```
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: BufWriter<NamedTempFile>,
+    target: PathBuf,
+    shown: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts a file that will stand at `path`. A link there is followed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder cannot be written or `path` is a folder or a device.
+    pub fn create(path: &Path) -> Result<Self> {
+        let cannot = || Error::io("write", path);
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if fs::metadata(&target).is_ok_and(|m| !m.is_file()) {
+            return Err(cannot()(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
+        let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::Builder::new().prefix(".volseg-").suffix(".part").tempfile_in(folder).map_err(cannot())?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), target, shown: path.to_owned() })
+    }
+
+    /// Puts the file in its place. Until then nothing stands there (or the older file).
+    ///
+    /// # Errors
+    /// [`Error::Io`], such as a full disk; nothing is left then.
+    pub fn commit(self) -> Result<()> {
+        let cannot = || Error::io("write", &self.shown);
+        let file = self.file.into_inner().map_err(|e| cannot()(e.into_error()))?;
+        set_usual_mode(&file, &self.target);
+        file.as_file().sync_all().map_err(cannot())?;
+        file.persist(&self.target).map_err(|e| cannot()(e.error))?;
+        // The name is safe only when the folder is on disk too; file systems that cannot do it are left alone.
+        if let Some(folder) = self.target.parent().filter(|p| !p.as_os_str().is_empty()) {
+            let _ = fs::File::open(folder).and_then(|f| f.sync_all());
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes` to `path`.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`] and [`AtomicFile::commit`].
+    pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut file = Self::create(path)?;
+        file.write_all(bytes).map_err(Error::io("write", path))?;
+        file.commit()
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Gives the mode that an ordinary new file would have, or that of the file it replaces. Where neither is known, 0600 stays.
+#[cfg(unix)]
+fn set_usual_mode(file: &NamedTempFile, target: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let old = fs::metadata(target).ok().map(|m| m.permissions().mode() & 0o777);
+    let usual = || {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let mask = status.lines().find_map(|l| l.strip_prefix("Umask:"))?;
+        u32::from_str_radix(mask.trim(), 8).ok().map(|mask| 0o666 & !mask)
+    };
+    if let Some(mode) = old.or_else(usual) {
+        let _ = file.as_file().set_permissions(fs::Permissions::from_mode(mode));
+    }
+}
+
+#[cfg(not(unix))]
+fn set_usual_mode(_: &NamedTempFile, _: &Path) {}

@@ -1,0 +1,77 @@
+//! Which format a file is, by its content.
+
+use crate::{Error, Image, ReadOptions, Result, digest::sha256, metaimage, nifti, nrrd, picture, source};
+use std::path::Path;
+
+/// A format by a file name's ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+#[non_exhaustive]
+pub enum Format {
+    Nifti,
+    NiftiGz,
+    NiftiPair,
+    Nrrd,
+    SegNrrd,
+    NrrdDetached,
+    Mha,
+    Mhd,
+    Png,
+}
+
+impl Format {
+    /// The format to write for a name.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an ending that none of the writers has.
+    pub fn of_output(path: &Path) -> Result<Self> {
+        let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let endings = [
+            (".nii", Self::Nifti),
+            (".nii.gz", Self::NiftiGz),
+            (".hdr", Self::NiftiPair),
+            (".img", Self::NiftiPair),
+            (".seg.nrrd", Self::SegNrrd),
+            (".nrrd", Self::Nrrd),
+            (".nhdr", Self::NrrdDetached),
+            (".mha", Self::Mha),
+            (".mhd", Self::Mhd),
+            (".png", Self::Png),
+        ];
+        endings.iter().find(|(e, _)| name.ends_with(e)).map(|&(_, f)| f).ok_or_else(|| Error::InvalidArgument {
+            what: "output name",
+            found: path.display().to_string(),
+            expected: "an ending of .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd or .png".into(),
+        })
+    }
+}
+
+/// Reads an image: NIfTI, NRRD, MetaImage or a picture. What it is, is seen from its content.
+///
+/// # Errors
+/// See [`Error`]; nothing beyond [`crate::Limits`] is allocated.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<Image> {
+    let bytes = source::open(path, &options.limits)?;
+    let held: &[u8] = (*bytes).as_ref();
+    if held.is_empty() {
+        return Err(Error::malformed("file", "it is empty"));
+    }
+    let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let mut image = if held.starts_with(b"NRRD") {
+        nrrd::read(path, &bytes, options)?
+    } else if source::is_gzip(held) || nifti::is_header(held) || name.ends_with(".img") {
+        nifti::read(path, &bytes, options)?
+    } else if metaimage::is_header(held) {
+        metaimage::read(path, &bytes, options)?
+    } else if picture::is_picture(held) {
+        picture::read(held, options)?
+    } else if [".nii", ".hdr"].iter().any(|e| name.ends_with(e)) {
+        return Err(Error::malformed("NIfTI", format!("no header found in {} bytes", held.len())));
+    } else {
+        return Err(Error::unsupported("file", "this content"));
+    };
+    if image.sha256.is_empty() {
+        image.sha256 = sha256(held);
+    }
+    Ok(image)
+}

@@ -1,0 +1,66 @@
+use crate::{Error, Result, Series};
+
+/// The most that an input may ask for. Checked before memory is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Voxels of one volume (of all frames, if a file holds several).
+    pub max_voxels: u64,
+    /// Bytes of one file on disk.
+    pub max_file_bytes: u64,
+    /// Bytes that one file or archive may become when decompressed.
+    pub max_inflated_bytes: u64,
+}
+
+impl Default for Limits {
+    /// 2³⁰ voxels (a CT of 512 × 512 × 4096), files of 8 GiB, 8 GiB decompressed.
+    fn default() -> Self {
+        Self { max_voxels: 1 << 30, max_file_bytes: 8 << 30, max_inflated_bytes: 8 << 30 }
+    }
+}
+
+/// No compressor in use here can make more than this many bytes of one (deflate: 1032).
+const MOST_INFLATION: u64 = 1040;
+
+impl Limits {
+    /// Number of voxels of `dim` times `frames`, if within the limit.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] beyond `max_voxels` (and on overflow).
+    pub fn voxels(&self, dim: &[u64]) -> Result<usize> {
+        let found = dim.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).unwrap_or(u64::MAX);
+        self.within("voxels", found, self.max_voxels)
+    }
+
+    pub(crate) fn file(&self, bytes: u64) -> Result<usize> {
+        self.within("bytes of a file", bytes, self.max_file_bytes)
+    }
+
+    /// A decompressed size that a header announces: within the limit, and possible for `compressed` bytes.
+    pub(crate) fn inflated(&self, format: &'static str, bytes: u64, compressed: u64) -> Result<usize> {
+        if bytes > compressed.saturating_mul(MOST_INFLATION).saturating_add(1 << 16) {
+            return Err(Error::malformed(
+                format,
+                format!("truncated: {bytes} bytes announced, but {compressed} compressed bytes cannot hold them"),
+            ));
+        }
+        self.within("bytes after decompression", bytes, self.max_inflated_bytes)
+    }
+
+    pub(crate) fn within(&self, what: &'static str, found: u64, allowed: u64) -> Result<usize> {
+        match usize::try_from(found) {
+            Ok(n) if found <= allowed => Ok(n),
+            _ => Err(Error::Limit { what, found, allowed }),
+        }
+    }
+}
+
+/// How to read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// The most that the input may ask for.
+    pub limits: Limits,
+    /// Which series of a DICOM folder or archive; `None` if there must be one only.
+    pub series: Option<Series>,
+    /// Which volume of a file with several (a 4th axis); `None` if there must be one only.
+    pub frame: Option<usize>,
+}

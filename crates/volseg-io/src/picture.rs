@@ -1,0 +1,131 @@
+//! PNG, JPEG, BMP, TIFF as volumes of one slice: columns towards the patient's left, rows towards posterior, 1 mm.
+
+use crate::{AtomicFile, Error, Image, ReadOptions, Result, output::Content};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, codecs::png::PngEncoder,
+    metadata::Orientation,
+};
+use std::{io::Cursor, path::Path};
+use volseg_geometry::{Affine, AnyVolume, Volume, Voxel, VoxelKind};
+
+const FORMAT: &str = "picture";
+
+/// The grid of a picture.
+pub(crate) const GRID: Affine = Affine { rows: [[-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]] };
+
+/// Whether bytes start a picture that this crate reads.
+pub(crate) fn is_picture(bytes: &[u8]) -> bool {
+    format(bytes).is_some()
+}
+
+fn format(bytes: &[u8]) -> Option<ImageFormat> {
+    image::guess_format(bytes)
+        .ok()
+        .filter(|f| matches!(f, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff))
+}
+
+pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
+    let kind = format(bytes).ok_or_else(|| Error::unsupported(FORMAT, "this format"))?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(options.limits.max_inflated_bytes.min(2 << 30));
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(fault)?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(Error::malformed(FORMAT, "a side has no pixels"));
+    }
+    options.limits.voxels(&[width.into(), height.into()])?;
+    let mut warnings = Vec::new();
+    let turned = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(fault)?;
+    if turned != Orientation::NoTransforms {
+        picture.apply_orientation(turned);
+        warnings.push("the picture was turned as its EXIF orientation says".into());
+    }
+    if picture.color().has_alpha() {
+        warnings.push("transparency was ignored".into());
+    }
+    let dim = [picture.width() as usize, picture.height() as usize, 1];
+    let mut rgb = None;
+    let volume: AnyVolume = match picture {
+        DynamicImage::ImageLuma8(p) => slice(p.into_raw(), dim)?,
+        DynamicImage::ImageLumaA8(p) => slice(p.pixels().map(|p| p.0[0]).collect::<Vec<u8>>(), dim)?,
+        DynamicImage::ImageLuma16(p) => slice(p.into_raw(), dim)?,
+        DynamicImage::ImageLumaA16(p) => slice(p.pixels().map(|p| p.0[0]).collect::<Vec<u16>>(), dim)?,
+        DynamicImage::ImageRgb16(_) | DynamicImage::ImageRgba16(_) => {
+            let p = picture.into_rgb16();
+            slice(p.pixels().map(|p| grey(p.0.map(u32::from)) as u16).collect::<Vec<u16>>(), dim)?
+        }
+        DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_) => {
+            let p = picture.into_rgb32f();
+            let grey = |[r, g, b]: [f32; 3]| if r == g && g == b { r } else { 0.299 * r + 0.587 * g + 0.114 * b };
+            slice(p.pixels().map(|p| grey(p.0)).collect::<Vec<f32>>(), dim)?
+        }
+        other => {
+            let p = other.into_rgb8();
+            let grey = p.pixels().map(|p| grey(p.0.map(u32::from)) as u8).collect::<Vec<u8>>();
+            if p.pixels().any(|p| p.0[0] != p.0[1] || p.0[1] != p.0[2]) {
+                warnings.push("colours were turned into grey values".into());
+                rgb = Some(p.into_raw());
+            }
+            slice(grey, dim)?
+        }
+    };
+    let mut image = Image::from_volume(volume);
+    image.picture = true;
+    image.rgb = rgb;
+    image.warnings = warnings;
+    image.format = Some(FORMAT);
+    Ok(image)
+}
+
+/// Luma of BT.601, in whole numbers as Pillow counts it; grey stays what it is.
+pub(crate) fn grey([r, g, b]: [u32; 3]) -> u32 {
+    (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16
+}
+
+fn slice<T: Voxel>(voxels: Vec<T>, dim: [usize; 3]) -> Result<AnyVolume>
+where
+    AnyVolume: From<Volume<T>>,
+{
+    Ok(Volume::from_vec(voxels, dim, GRID)?.into())
+}
+
+fn fault(error: image::ImageError) -> Error {
+    match error {
+        image::ImageError::Limits(e) => Error::malformed(FORMAT, format!("too large for the limits ({e})")),
+        image::ImageError::Unsupported(e) => Error::unsupported(FORMAT, e.to_string()),
+        other => Error::malformed(FORMAT, other.to_string()),
+    }
+}
+
+/// One slice of 8 or 16 unsigned bits as PNG. Place and spacing are lost, as everybody expects of a PNG.
+pub(crate) fn write(path: &Path, content: &Content<'_>) -> Result<()> {
+    let refuse = |what: String| Err(Error::CannotHold { format: "PNG", what });
+    if content.dim[2] != 1 || content.frames != 1 {
+        return refuse(format!("{} slices (only one)", content.dim[2] * content.frames));
+    }
+    let color = match content.kind {
+        VoxelKind::U8 => ExtendedColorType::L8,
+        VoxelKind::U16 => ExtendedColorType::L16,
+        other => return refuse(format!("{} voxels (only u8 and u16)", other.name())),
+    };
+    encode(path, content.bytes, content.dim, color)
+}
+
+/// A picture with colours as PNG.
+pub(crate) fn write_rgb(path: &Path, rgb: &[u8], dim: [usize; 3]) -> Result<()> {
+    encode(path, rgb, dim, ExtendedColorType::Rgb8)
+}
+
+fn encode(path: &Path, bytes: &[u8], dim: [usize; 3], color: ExtendedColorType) -> Result<()> {
+    let mut png = Vec::new();
+    let (Ok(width), Ok(height)) = (u32::try_from(dim[0]), u32::try_from(dim[1])) else {
+        return Err(Error::CannotHold { format: "PNG", what: format!("{} x {} pixels", dim[0], dim[1]) });
+    };
+    PngEncoder::new(&mut png)
+        .write_image(bytes, width, height, color)
+        .map_err(|e| Error::CannotHold { format: "PNG", what: e.to_string() })?;
+    AtomicFile::write(path, &png)
+}
