@@ -1,6 +1,8 @@
 //! The command from outside: what it prints, writes and returns.
 mod documents;
+mod nifti;
 mod outside;
+mod preview;
 
 /// The command under test, with an environment of its own.
 fn volseg() -> assert_cmd::Command {

@@ -25,5 +25,6 @@ macro_rules! commands {
 
 commands! {
     Organs organs,
+    Preview preview,
     Weights weights,
 }

@@ -79,6 +79,11 @@ fn judge(error: &anyhow::Error) -> ExitCode {
             Some(Verdict::StdoutClosed) => return ExitCode::Done,
             None => {}
         }
+        match cause.downcast_ref::<volseg_io::Error>() {
+            Some(volseg_io::Error::SeveralSeries { .. }) => return ExitCode::Usage,
+            Some(e) if e.is_unreadable_input() => return ExitCode::NothingReadable,
+            _ => {}
+        }
     }
     ExitCode::Failed
 }
@@ -105,5 +110,7 @@ mod tests {
         assert_eq!(judge(&anyhow::anyhow!("disk full")), ExitCode::Failed);
         assert_eq!(judge(&Verdict::Unreadable("x".into()).into()), ExitCode::NothingReadable);
         assert_eq!(judge(&Verdict::StdoutClosed.into()), ExitCode::Done);
+        let broken = volseg_io::Error::Malformed { format: "NRRD", reason: "no header".into() };
+        assert_eq!(judge(&anyhow::Error::from(broken).context("could not read x")), ExitCode::NothingReadable);
     }
 }

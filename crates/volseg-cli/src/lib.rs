@@ -8,6 +8,7 @@ mod allocator;
 mod commands;
 mod exit;
 mod global;
+mod inputs;
 mod options;
 mod version;
 

@@ -44,6 +44,20 @@ impl FromStr for Device {
     }
 }
 
+/// A value that may also be `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Auto<T>(pub(crate) Option<T>);
+
+impl<T: FromStr<Err: std::fmt::Display>> FromStr for Auto<T> {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|value| Self(Some(value))).map_err(|e: T::Err| format!("{e}, or auto"))
+    }
+}
+
 /// `--memory`: a number of bytes with an optional unit, such as `2GiB`, `1.5g` or `800M` (all powers of 1024).
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -78,6 +92,13 @@ mod tests {
         for bad in ["", "-1", "0", "inf", "nan", "3x", "1e300T", "G"] {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn auto_stands_beside_values() {
+        assert_eq!("auto".parse(), Ok(Auto::<u8>(None)));
+        assert_eq!("7".parse(), Ok(Auto(Some(7u8))));
+        assert!("seven".parse::<Auto<u8>>().is_err_and(|e| e.ends_with(", or auto")));
     }
 
     #[test]

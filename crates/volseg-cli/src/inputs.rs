@@ -1,0 +1,102 @@
+//! Images and label maps from files, for every command that reads them.
+
+use crate::exit::usage_error;
+use anyhow::Context;
+use std::path::Path;
+use volseg_geometry::{LabelMap, Window};
+use volseg_io::{Image, ReadOptions, Series};
+
+/// Labels whose grids differ by less than this part of a voxel lie on the same grid: writers round affines.
+const SAME_GRID: f64 = 0.1;
+
+/// `--window`: map of intensities to grey.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum WindowChoice {
+    /// That of the modality.
+    #[default]
+    Auto,
+    /// From the smallest to the largest value.
+    None,
+    /// Between two values.
+    Range(f32, f32),
+}
+
+impl WindowChoice {
+    /// The window, `None` for [`WindowChoice::Auto`].
+    pub(crate) fn window(self) -> Option<Window> {
+        match self {
+            Self::Auto => None,
+            Self::None => Some(Window::Percentile { low: 0.0, high: 100.0 }),
+            Self::Range(low, high) => Some(Window::Range { low, high }),
+        }
+    }
+}
+
+impl std::str::FromStr for WindowChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = |(low, high): (&str, &str)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?));
+        match (text, text.split_once(',').and_then(numbers)) {
+            ("auto", _) => Ok(Self::Auto),
+            ("none", _) => Ok(Self::None),
+            (_, Some((low, high))) if f32::is_finite(low) && f32::is_finite(high) && low < high => {
+                Ok(Self::Range(low, high))
+            }
+            _ => Err("expected auto, none, or two rising numbers such as -160,240".into()),
+        }
+    }
+}
+
+/// An image file, DICOM folder or archive.
+pub(crate) fn image(path: &Path, series: Option<&str>) -> anyhow::Result<Image> {
+    let options = ReadOptions { series: series.map(Series::parse), ..ReadOptions::default() };
+    volseg_io::read(path, &options).with_context(|| format!("could not read {}", path.display()))
+}
+
+/// A label map with ids 0 to 255, and the file that it stood in.
+pub(crate) fn labels(path: &Path) -> anyhow::Result<(LabelMap, Image)> {
+    let file = image(path, None)?;
+    let labels = file.to_label_map().with_context(|| format!("{} is no label map", path.display()))?;
+    Ok((labels, file))
+}
+
+/// Labels on the grid of `image`: exact turns and flips are undone, any other difference is refused with its size.
+pub(crate) fn on_grid_of(labels: LabelMap, image: &Image) -> anyhow::Result<LabelMap> {
+    let (dim, affine) = (image.volume.dim(), image.volume.affine());
+    // Pictures have no place in the world; there the stored pixels are all that counts.
+    if image.is_picture() {
+        if labels.dim() != dim {
+            return Err(usage_error(format!("the labels have {:?} pixels, the image has {dim:?}", labels.dim())));
+        }
+        return Ok(labels);
+    }
+    let labels = if labels.affine().orientation() == affine.orientation() {
+        labels
+    } else {
+        labels.reoriented(affine.orientation())
+    };
+    if labels.dim() != dim {
+        return Err(usage_error(format!("the labels have {:?} voxels, the image has {dim:?}", labels.dim())));
+    }
+    let shift = affine.largest_corner_shift_mm(labels.affine(), dim);
+    let voxel = affine.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
+    if shift.is_nan() || shift > SAME_GRID * voxel {
+        return Err(usage_error(format!("labels and image lie {shift:.3} mm apart at a corner")))
+            .context("the labels do not lie on the grid of the image");
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_two_rising_numbers() {
+        assert_eq!("-160,240".parse(), Ok(WindowChoice::Range(-160.0, 240.0)));
+        assert_eq!("none".parse(), Ok(WindowChoice::None));
+        for bad in ["", "1", "3,2", "1,nan", "1,inf", "a,b", "1,2,3"] {
+            assert!(bad.parse::<WindowChoice>().is_err(), "{bad}");
+        }
+    }
+}
