@@ -24,6 +24,7 @@ macro_rules! commands {
 }
 
 commands! {
+    Eval eval,
     Organs organs,
     Preview preview,
     Weights weights,
