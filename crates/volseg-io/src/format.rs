@@ -1,6 +1,6 @@
 //! Which format a file is, by its content.
 
-use crate::{Error, Image, ReadOptions, Result, digest::sha256, metaimage, nifti, nrrd, picture, source};
+use crate::{Error, Image, ReadOptions, Result, dicom, digest::sha256, metaimage, nifti, nrrd, picture, source};
 use std::path::Path;
 
 /// A format by a file name's ending.
@@ -46,18 +46,25 @@ impl Format {
     }
 }
 
-/// Reads an image: NIfTI, NRRD, MetaImage or a picture. What it is, is seen from its content.
+/// Reads an image: NIfTI, NRRD, MetaImage, a picture, or DICOM (file, folder, zip). What it is, is seen from its content.
 ///
 /// # Errors
 /// See [`Error`]; nothing beyond [`crate::Limits`] is allocated.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Image> {
+    if path.is_dir() {
+        return dicom::read_folder(path, options);
+    }
     let bytes = source::open(path, &options.limits)?;
     let held: &[u8] = (*bytes).as_ref();
     if held.is_empty() {
         return Err(Error::malformed("file", "it is empty"));
     }
     let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    let mut image = if held.starts_with(b"NRRD") {
+    let mut image = if dicom::is_archive(held) {
+        dicom::read_archive(held, options)?
+    } else if dicom::has_mark(held) {
+        dicom::read_file(&bytes, options)?
+    } else if held.starts_with(b"NRRD") {
         nrrd::read(path, &bytes, options)?
     } else if source::is_gzip(held) || nifti::is_header(held) || name.ends_with(".img") {
         nifti::read(path, &bytes, options)?
@@ -67,6 +74,8 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Image> {
         picture::read(held, options)?
     } else if [".nii", ".hdr"].iter().any(|e| name.ends_with(e)) {
         return Err(Error::malformed("NIfTI", format!("no header found in {} bytes", held.len())));
+    } else if dicom::is_bare(held) {
+        dicom::read_file(&bytes, options)?
     } else {
         return Err(Error::unsupported("file", "this content"));
     };

@@ -17,6 +17,7 @@
 //! ```
 
 mod atomic;
+mod dicom;
 mod digest;
 mod error;
 mod format;

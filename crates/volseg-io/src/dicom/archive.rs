@@ -1,0 +1,97 @@
+//! A zip of DICOM files, read in memory: nothing is ever extracted to disk.
+
+use super::{FORMAT, has_mark, is_bare, of_several};
+use crate::{Error, Image, ReadOptions, Result, source::Shared};
+use std::{
+    io::{Cursor, Read},
+    sync::Arc,
+};
+use zip::ZipArchive;
+
+const ZIP: &str = "zip";
+const MOST_ENTRIES: u64 = 200_000;
+const MOST_NAME: usize = 4096;
+
+/// Whether bytes start a zip archive.
+pub(crate) fn is_archive(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06")
+}
+
+pub(crate) fn read_archive(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
+    let broken = |e: zip::result::ZipError| Error::malformed(ZIP, e.to_string());
+    stated_entries(bytes)?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
+    let mut budget = options.limits.max_inflated_bytes;
+    let mut files: Vec<(Vec<u8>, Shared)> = Vec::new();
+    for n in 0..archive.len() {
+        {
+            // Only looked at: encrypted entries cannot be opened, but have a name.
+            let entry = archive.by_index_raw(n).map_err(broken)?;
+            if entry.encrypted() {
+                return Err(Error::unsupported(ZIP, "an encrypted archive"));
+            }
+            let name = entry.name_raw();
+            if name.len() > MOST_NAME
+                || name.contains(&0)
+                || entry.enclosed_name().is_none()
+                || name.contains(&b'\\')
+                || name.get(1) == Some(&b':')
+            {
+                return Err(Error::malformed(ZIP, "the name of an entry leaves the archive or is not usable"));
+            }
+            if entry.is_symlink() {
+                return Err(Error::malformed(ZIP, "an entry is a link"));
+            }
+            if entry.is_dir() {
+                continue;
+            }
+            if entry.size() > budget {
+                return Err(Error::Limit {
+                    what: "bytes after decompression",
+                    found: entry.size(),
+                    allowed: options.limits.max_inflated_bytes,
+                });
+            }
+        }
+        let mut entry = archive.by_index(n).map_err(broken)?;
+        let mut content = Vec::new();
+        (&mut entry)
+            .take(budget.saturating_add(1))
+            .read_to_end(&mut content)
+            .map_err(|e| Error::malformed(ZIP, e.to_string()))?;
+        budget = budget.checked_sub(content.len() as u64).ok_or(Error::Limit {
+            what: "bytes after decompression",
+            found: options.limits.max_inflated_bytes.saturating_add(1),
+            allowed: options.limits.max_inflated_bytes,
+        })?;
+        if has_mark(&content) || is_bare(&content) {
+            files.push((entry.name_raw().to_vec(), Arc::new(content)));
+        }
+    }
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    let found = archive.len();
+    if files.is_empty() {
+        return Err(Error::NothingReadable {
+            reason: format!("{found} entries in the archive, none of them {FORMAT}"),
+        });
+    }
+    let mut image = of_several(files.into_iter().map(|f| f.1).collect(), found, options)?;
+    image.sha256 = crate::sha256(bytes);
+    Ok(image)
+}
+
+/// Refuses an archive that announces too many entries, before its directory is read.
+fn stated_entries(bytes: &[u8]) -> Result<()> {
+    let tail = bytes.get(bytes.len().saturating_sub(70_000)..).unwrap_or(bytes);
+    let find = |mark: &[u8]| tail.windows(4).rposition(|w| w == mark);
+    let at = find(b"PK\x05\x06").ok_or_else(|| Error::malformed(ZIP, "truncated: no end of the directory"))?;
+    let short = tail.get(at + 10..at + 12).map_or(0, |b| u64::from(u16::from_le_bytes([b[0], b[1]])));
+    let long =
+        find(b"PK\x06\x06").and_then(|at| tail.get(at + 32..at + 40)?.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let found = short.max(long);
+    if found > MOST_ENTRIES {
+        Err(Error::Limit { what: "entries of an archive", found, allowed: MOST_ENTRIES })
+    } else {
+        Ok(())
+    }
+}
