@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """volseg and torch (f32, CPU) on the same ViT-B with adapters, same weights, in the same minutes.
 
-torch_vitb.py FOLDER BINARY: FOLDER as scripts/parity/full_size.py leaves it, with model.safetensors imported from model.pth;
+torch_vitb.py FOLDER BINARY [ROUNDS]: FOLDER as scripts/parity/full_size.py leaves it, with model.safetensors imported from model.pth;
 BINARY is target/release/examples/sam_full_size. Rounds alternate; the least time of all rounds counts, as other jobs only add.
 """
 
@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
 import torch
 import sam_torch as st
 
-ROUNDS = 3
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 
 
@@ -50,14 +49,14 @@ def main():
     model.load_state_dict(torch.load(folder / "model.pth", weights_only=False)["model"])
     model.eval()
     found = {}
-    for _ in range(ROUNDS):
+    for _ in range(int(sys.argv[3]) if len(sys.argv) > 3 else 3):
         env = {**os.environ, **MALLOC}
         out = subprocess.run([binary, "bench", folder / "model.safetensors", "2"], env=env, capture_output=True, text=True, check=True)
         for line in out.stdout.splitlines():
             found.setdefault(("volseg", json.loads(line)["threads"]), []).append(json.loads(line))
         for threads in (1, 2):
             found.setdefault(("torch", threads), []).append(torch_round(model, threads))
-        print("load average", os.getloadavg(), file=sys.stderr)
+        print({k: v[-1] for k, v in found.items()}, "load average", os.getloadavg()[0], file=sys.stderr, flush=True)
     print(f"torch {torch.__version__}, f32; load average {os.getloadavg()[0]:.1f}")
     print("| | threads | encoder, one slice, ms | encoder, many slices, ms a slice | decoder, 15 boxes, ms | gemm 2048x768x3072, GFLOP/s |")
     print("|---|---|---|---|---|---|")

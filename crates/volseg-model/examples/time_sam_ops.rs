@@ -21,7 +21,9 @@ fn least(name: &str, times: usize, multiply_adds: f64, mut f: impl FnMut() -> Re
 fn main() -> Result<()> {
     let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu);
     let mut sum = 0.0;
-    for (name, n, k, times) in [("qkv", 2304, 768, 12), ("proj", 768, 768, 12), ("lin1", 3072, 768, 12), ("lin2", 768, 3072, 12)] {
+    for (name, n, k, times) in
+        [("qkv", 2304, 768, 12), ("proj", 768, 768, 12), ("lin1", 3072, 768, 12), ("lin2", 768, 3072, 12)]
+    {
         let (x, w) = (random(&[1, 256, k])?, Linear::new(random(&[n, k])?, Some(random(&[n])?))?);
         sum += least(name, times, (256 * n * k) as f64, || w.forward(&x))?;
     }
@@ -37,7 +39,8 @@ fn main() -> Result<()> {
     for (name, window, times) in [("window attention", 14, 8), ("global attention", 16, 4)] {
         let tables = random(&[2, 2 * window - 1, 64])?;
         let n = 12.0 * 256.0 * (window * window) as f64 * 128.0;
-        sum += least(name, times, n, || relative_attention(&qkv, &tables, &bias, Grid { side: 16, window, heads: 12 }))?;
+        sum +=
+            least(name, times, n, || relative_attention(&qkv, &tables, &bias, Grid { side: 16, window, heads: 12 }))?;
     }
     let x = random(&[1, 256, 3072])?;
     sum += least("gelu", 12, 0.0, || gelu(&x))?;

@@ -74,7 +74,8 @@ impl Layer {
     fn new(config: &SamConfig, w: &dyn Weights, n: usize) -> Result<Self, Error> {
         let (d, heads) = (config.prompt_embed_dim, config.decoder_num_heads);
         let name = format!("mask_decoder.transformer.layers.{n}");
-        let cross = |part: &str| Attention::new(w, &format!("{name}.cross_attn_{part}"), d, config.cross_width(), heads);
+        let cross =
+            |part: &str| Attention::new(w, &format!("{name}.cross_attn_{part}"), d, config.cross_width(), heads);
         let norm = |i: usize| Norm::new(w, &format!("{name}.norm{i}"), d, TOKEN_EPS);
         Ok(Self {
             itself: Attention::new(w, &format!("{name}.self_attn"), d, d, heads)?,

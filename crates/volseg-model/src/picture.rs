@@ -70,7 +70,10 @@ pub fn nearest(n: usize, out: usize) -> Vec<usize> {
 pub fn resize_nearest<T: Copy>(pixels: &[T], width: usize, height: usize, out: usize) -> Vec<T> {
     let columns = nearest(width, out);
     let line = |y: usize| pixels.get(y * width..(y + 1) * width).unwrap_or_default();
-    nearest(height, out).into_iter().flat_map(|y| columns.iter().filter_map(move |&x| line(y).get(x).copied())).collect()
+    nearest(height, out)
+        .into_iter()
+        .flat_map(|y| columns.iter().filter_map(move |&x| line(y).get(x).copied()))
+        .collect()
 }
 
 /// How a picture lies in the square input of a network.
@@ -236,30 +239,33 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// One channel resized with a triangle filter that widens with the scale, rounded to whole values after each pass: what
-/// the Python imaging library does with 8-bit pictures.
+/// One channel resized with a triangle filter that widens with the scale, in whole numbers, rounded after each pass: what
+/// the Python imaging library does with 8-bit pictures, to the last bit.
 fn antialiased(rgb: &[u8], width: usize, height: usize, channel: usize, to_width: usize, to_height: usize) -> Vec<f32> {
     let (columns, rows) = (triangle(width, to_width), triangle(height, to_height));
-    let round = |v: f32| (v + 0.5).floor().clamp(0.0, 255.0);
+    let round = |sum: i64| ((sum + (1 << (FRACTION - 1))) >> FRACTION).clamp(0, 255);
     let mut across = Vec::with_capacity(to_width * height);
     for line in rgb.chunks_exact(3 * width) {
         for (first, weights) in &columns {
-            let sum: f32 = weights.iter().enumerate().map(|(i, w)| w * f32::from(line[3 * (first + i) + channel])).sum();
-            across.push(round(sum));
+            let pixels = line.iter().skip(3 * first + channel).step_by(3);
+            across.push(round(weights.iter().zip(pixels).map(|(w, &p)| w * i64::from(p)).sum()));
         }
     }
     let mut out = Vec::with_capacity(to_width * to_height);
     for (first, weights) in &rows {
         for x in 0..to_width {
-            let sum: f32 = weights.iter().enumerate().map(|(i, w)| w * across[(first + i) * to_width + x]).sum();
-            out.push(round(sum));
+            let pixels = across.iter().skip(first * to_width + x).step_by(to_width);
+            out.push(round(weights.iter().zip(pixels).map(|(w, p)| w * p).sum()) as f32);
         }
     }
     out
 }
 
+/// Bits of a filter weight behind the point.
+const FRACTION: u32 = 22;
+
 /// For each target the first source and the weights from there on.
-fn triangle(n: usize, out: usize) -> Vec<(usize, Vec<f32>)> {
+fn triangle(n: usize, out: usize) -> Vec<(usize, Vec<i64>)> {
     let scale = n as f64 / out as f64;
     let reach = scale.max(1.0);
     (0..out)
@@ -269,7 +275,8 @@ fn triangle(n: usize, out: usize) -> Vec<(usize, Vec<f32>)> {
             let end = ((middle + reach + 0.5) as usize).clamp(first + 1, n);
             let weight = |s: usize| (1.0 - ((s as f64 + 0.5 - middle) / reach).abs()).max(0.0);
             let sum: f64 = (first..end).map(weight).sum();
-            (first, (first..end).map(|s| (weight(s) / sum) as f32).collect())
+            let whole = |s: usize| (weight(s) / sum * f64::from(1 << FRACTION) + 0.5) as i64;
+            (first, (first..end).map(whole).collect())
         })
         .collect()
 }
@@ -282,7 +289,8 @@ mod tests {
     #[test]
     fn nearest_neighbour_is_that_of_opencv() {
         assert_eq!(nearest(4, 8), [0, 0, 1, 1, 2, 2, 3, 3]);
-        let differing = (1..1300usize).filter(|&n| nearest(n, 256) != (0..256).map(|i| i * n / 256).collect::<Vec<_>>());
+        let differing =
+            (1..1300usize).filter(|&n| nearest(n, 256) != (0..256).map(|i| i * n / 256).collect::<Vec<_>>());
         assert_eq!(differing.count(), 66);
     }
 

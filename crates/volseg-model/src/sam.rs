@@ -6,7 +6,7 @@ use crate::mask_decoder::MaskDecoder;
 use crate::picture::{Picture, Placement, full_logits, predictor_input, sigmoid};
 use crate::prompt_encoder::{Point, PromptEncoder, Sparse};
 use crate::vit::ImageEncoder;
-use crate::weights::{WeightsFile, Weights};
+use crate::weights::{Weights, WeightsFile};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -140,12 +140,7 @@ impl SamModel {
         let input = predictor_input(picture, self.arch, side);
         let x = Tensor::from_vec(input.values, (1, 3, side, side), &Device::Cpu)?;
         let features = self.sam.encoder.forward(&x)?;
-        Ok(Embedding {
-            features,
-            width: picture.width(),
-            height: picture.height(),
-            placement: input.placement,
-        })
+        Ok(Embedding { features, width: picture.width(), height: picture.height(), placement: input.placement })
     }
 
     /// Reads several pictures, one a thread of the current pool: on the CPU two threads inside one picture gain far less.

@@ -57,7 +57,8 @@ fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
 fn model(change: impl Fn(&str, &mut Vec<usize>, &mut Vec<u8>, &mut &str) -> bool) -> Vec<u8> {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, mut shape) in tiny().tensors() {
-        let mut bytes: Vec<u8> = (0..shape.iter().product()).flat_map(|i: usize| (i as f32 * 1e-3 % 0.1).to_le_bytes()).collect();
+        let mut bytes: Vec<u8> =
+            (0..shape.iter().product()).flat_map(|i: usize| (i as f32 * 1e-3 % 0.1).to_le_bytes()).collect();
         let mut dtype = "F32";
         if change(&name, &mut shape, &mut bytes, &mut dtype) {
             let at = [data.len(), data.len() + bytes.len()];
@@ -79,7 +80,8 @@ fn the_unchanged_model_is_taken() {
 #[test]
 fn headers() {
     let place = Place::new();
-    let entry = |name: &str, at: [usize; 2]| format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":{at:?}}}");
+    let entry =
+        |name: &str, at: [usize; 2]| format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":{at:?}}}");
     let two = |a, b| format!("{{{},{}}}", entry("a", a), entry("b", b));
     for (bytes, words) in [
         (Vec::new(), "no safetensors file"),
@@ -92,8 +94,17 @@ fn headers() {
         (safetensors(&two([0, 8], [12, 20]), &[0; 20]), "header is not usable"),
         (safetensors(&two([0, 8], [8, 16]), &[0; 15]), "its header expects"),
         (safetensors(&two([0, 8], [8, 16]), &[0; 17]), "its header expects"),
-        (safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}", &[0; 8]), "header is not usable"),
-        (safetensors("{\"a\":{\"dtype\":\"F99\",\"shape\":[2],\"data_offsets\":[0,8]}}", &[0; 8]), "header is not usable"),
+        (
+            safetensors(
+                "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}",
+                &[0; 8],
+            ),
+            "header is not usable",
+        ),
+        (
+            safetensors("{\"a\":{\"dtype\":\"F99\",\"shape\":[2],\"data_offsets\":[0,8]}}", &[0; 8]),
+            "header is not usable",
+        ),
         (b"\x80\x02}q\x00.".to_vec(), "torch before 1.6"),
     ] {
         refused(place.import(&bytes), words);
@@ -147,7 +158,8 @@ fn families_and_digests() {
     let small = place.file("small", &model(|_, _, _, _| true));
     let error = import(&small, &out, &ImportOptions::default()).unwrap_err();
     assert!(error.to_string().contains("--config"), "{error}");
-    let error = import(&small, &out, &ImportOptions { arch: Some(Arch::MedSam), ..ImportOptions::default() }).unwrap_err();
+    let error =
+        import(&small, &out, &ImportOptions { arch: Some(Arch::MedSam), ..ImportOptions::default() }).unwrap_err();
     assert!(matches!(error, Error::Unfit { .. }), "{error}");
     assert!(!out.exists());
 
@@ -182,7 +194,9 @@ fn a_sam_is_converted_only_when_asked_for_and_whole() {
     assert!(matches!(import(&sam, &out, &options()), Err(Error::Unfit { .. })));
     let asked = ImportOptions { arch: Some(Arch::SamMed2d), ..options() };
     let done = import(&sam, &out, &asked).unwrap();
-    assert!(done.fresh.iter().all(|n| n.contains("Adapter") || n.starts_with("mask_decoder.")) && done.fresh.len() > 18);
+    assert!(
+        done.fresh.iter().all(|n| n.contains("Adapter") || n.starts_with("mask_decoder.")) && done.fresh.len() > 18
+    );
     assert!(done.fresh.contains(&"mask_decoder.mask_tokens.weight".to_owned()));
     SamModel::load(&out).unwrap();
     let part = place.file("part", &model(|n, _, _, _| no_adapters(n) && n != NAME));

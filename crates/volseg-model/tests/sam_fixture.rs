@@ -54,7 +54,8 @@ fn values(t: &Tensor) -> Vec<f32> {
 
 fn close(what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
     assert_eq!(ours.len(), theirs.len(), "{what}: number of values");
-    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0f32, |m, d| if d > m || d.is_nan() { d } else { m });
+    let worst =
+        ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0f32, |m, d| if d > m || d.is_nan() { d } else { m });
     assert!(worst <= tolerance, "{what} is off by {worst}");
 }
 
@@ -269,7 +270,9 @@ fn pictures_of_other_sizes() {
             PromptSet { points: xy.chunks(2).zip(&labels).map(point).collect(), ..PromptSet::default() }
         };
         let decode = |choice: Choice| {
-            let [d] = &model.decode_choosing(&embedding, std::slice::from_ref(&prompt), |_| choice).unwrap()[..] else { panic!() };
+            let [d] = &model.decode_choosing(&embedding, std::slice::from_ref(&prompt), |_| choice).unwrap()[..] else {
+                panic!()
+            };
             d.clone()
         };
         let (best, single) = (decode(Choice::Best), decode(Choice::Single));
@@ -331,7 +334,8 @@ fn loss_and_metrics() {
     let var = |name: &str| candle_core::Var::from_tensor(e.tensor(name)).unwrap();
     let (logits, iou) = (var("pred_logits"), var("pred_iou"));
     let loss = sam_med2d_loss(&logits, e.tensor("target"), &iou).unwrap();
-    for (name, part) in [("focal", &loss.focal), ("dice", &loss.dice), ("mask_iou", &loss.iou), ("total", &loss.total)] {
+    for (name, part) in [("focal", &loss.focal), ("dice", &loss.dice), ("mask_iou", &loss.iou), ("total", &loss.total)]
+    {
         close(name, &values(part), &e.floats(name), TOLERANCE);
     }
     let grads = loss.total.backward().unwrap();

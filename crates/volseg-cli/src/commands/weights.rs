@@ -92,16 +92,20 @@ fn judged(error: Error, path: &Path) -> anyhow::Error {
 
 fn run_import(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
     if args.output.extension().is_none_or(|e| e != "safetensors") {
-        return Err(usage_error(format!("--output: found {}, expected a name that ends in .safetensors", args.output.display())));
+        return Err(usage_error(format!(
+            "--output: found {}, expected a name that ends in .safetensors",
+            args.output.display()
+        )));
     }
     if args.output.canonicalize().is_ok_and(|o| args.file.canonicalize().is_ok_and(|f| f == o)) {
         return Err(usage_error("--output is the checkpoint itself; give it another name"));
     }
     let arch = match args.arch.as_str() {
         "auto" => None,
-        name => Some(name.parse::<Arch>().map_err(|_| {
-            usage_error(format!("--arch: found {name}, expected auto, sam-med2d, sam or medsam"))
-        })?),
+        name => Some(
+            name.parse::<Arch>()
+                .map_err(|_| usage_error(format!("--arch: found {name}, expected auto, sam-med2d, sam or medsam")))?,
+        ),
     };
     let config = args.config.as_deref().map(read_config).transpose()?;
     let options = ImportOptions { arch, config, licence: args.licence.clone(), seed: global.seed };
@@ -120,7 +124,10 @@ fn run_import(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
     if !done.fresh.is_empty() {
         global.log(
             crate::global::Level::Warn,
-            format_args!("{} tensors start at random values and need training, as SAM has none for them", done.fresh.len()),
+            format_args!(
+                "{} tensors start at random values and need training, as SAM has none for them",
+                done.fresh.len()
+            ),
         );
     }
     Ok(ExitCode::Done)
@@ -243,7 +250,11 @@ fn run_list(json: bool, global: &Global) -> anyhow::Result<ExitCode> {
         let _ = writeln!(out, "{:<24} {:<16} {size:>9}  {note}", word("name"), word("arch"));
     }
     if let Some(place) = place {
-        let _ = writeln!(out, "Files NAME.safetensors in {} are listed; VOLSEG_WEIGHTS names another folder.", place.display());
+        let _ = writeln!(
+            out,
+            "Files NAME.safetensors in {} are listed; VOLSEG_WEIGHTS names another folder.",
+            place.display()
+        );
     }
     global.print(out)?;
     Ok(ExitCode::Done)

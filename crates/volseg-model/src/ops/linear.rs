@@ -77,7 +77,14 @@ impl Product {
         Ok(if self.transposed { (a, b, w.t()) } else { (b, a, w) })
     }
 
-    fn forward(&self, x: &[f32], lx: &Layout, w: &[f32], lw: &Layout, b: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+    fn forward(
+        &self,
+        x: &[f32],
+        lx: &Layout,
+        w: &[f32],
+        lw: &Layout,
+        b: Option<&[f32]>,
+    ) -> Result<(CpuStorage, Shape)> {
         let (n, k, w) = self.weight(w, lw.dims())?;
         let mut dims = lx.dims().to_vec();
         if dims.pop() != Some(k) || b.is_some_and(|b| b.len() != n) {

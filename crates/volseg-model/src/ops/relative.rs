@@ -60,13 +60,17 @@ impl Grid {
     fn check(&self, qkv: &[usize], tables: &[usize], bias: &[usize]) -> Result<(usize, usize, usize)> {
         let Self { side, window, heads } = *self;
         let fits = match (qkv, tables, bias) {
-            (&[b, t, d3], &[2, rows, w], &[n]) if window > 0 && heads > 0 => {
-                (t == side * side && d3 == 3 * heads * w && n == d3 && rows == 2 * window - 1).then_some((b, heads * w, w))
-            }
+            (&[b, t, d3], &[2, rows, w], &[n]) if window > 0 && heads > 0 => (t == side * side
+                && d3 == 3 * heads * w
+                && n == d3
+                && rows == 2 * window - 1)
+                .then_some((b, heads * w, w)),
             _ => None,
         };
         fits.ok_or_else(|| {
-            candle_core::Error::Msg(format!("relative_attention: qkv {qkv:?}, tables {tables:?}, bias {bias:?}, {self:?}"))
+            candle_core::Error::Msg(format!(
+                "relative_attention: qkv {qkv:?}, tables {tables:?}, bias {bias:?}, {self:?}"
+            ))
         })
     }
 }
@@ -219,7 +223,9 @@ impl CustomOp3 for Grid {
                     matmul(&mut ds, gm, vm.t(), false);
                     softmax_backward(&s, &mut ds, keys);
                     dr.fill(0.0);
-                    for ((ds, dr), &(_, y, x)) in ds.chunks_exact(keys).zip(dr.chunks_exact_mut(2 * rows)).zip(&tile.real) {
+                    for ((ds, dr), &(_, y, x)) in
+                        ds.chunks_exact(keys).zip(dr.chunks_exact_mut(2 * rows)).zip(&tile.real)
+                    {
                         for (i, line) in ds.chunks_exact(k).enumerate() {
                             dr[y + k - 1 - i] += line.iter().sum::<f32>();
                             for (j, v) in line.iter().enumerate() {

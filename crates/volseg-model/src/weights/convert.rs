@@ -6,7 +6,8 @@ use volseg_geometry::resize_bilinear;
 
 /// Tensors that the official conversion leaves at fresh random values although SAM has them; adapters it lacks.
 pub(super) fn fresh(name: &str) -> bool {
-    let parts = ["mask_decoder.mask_tokens", "mask_decoder.output_hypernetworks_mlps", "mask_decoder.iou_prediction_head"];
+    let parts =
+        ["mask_decoder.mask_tokens", "mask_decoder.output_hypernetworks_mlps", "mask_decoder.iou_prediction_head"];
     name.contains(".Adapter.") || parts.iter().any(|p| name.starts_with(p))
 }
 
@@ -28,11 +29,8 @@ pub fn convert_from_sam(name: &str, source: &Tensor, expected: &[usize]) -> Resu
     if source.dims() == expected {
         return Ok(Some(source.clone()));
     }
-    let misshaped = || Error::TensorShape {
-        name: name.to_owned(),
-        found: source.dims().to_vec(),
-        expected: expected.to_vec(),
-    };
+    let misshaped =
+        || Error::TensorShape { name: name.to_owned(), found: source.dims().to_vec(), expected: expected.to_vec() };
     match (source.dims(), expected) {
         (&[1, h, w, d], &[1, to_h, to_w, to_d]) if name.ends_with("pos_embed") && d == to_d => {
             let planes = source.permute((0, 3, 1, 2))?.contiguous()?.flatten_all()?.to_vec1::<f32>()?;
@@ -56,7 +54,11 @@ pub(super) fn start(config: &SamConfig, seed: u64, name: &str, shape: &[usize]) 
         [_] => Init::Zero,
         [_, d] if name.contains("mask_tokens") && d == config.prompt_embed_dim => Init::Normal(1.0),
         // Kaiming normal with fan-out for adapters, deviation 1 / sqrt(inputs) for linear maps.
-        [out, inputs] => Init::Normal(if name.contains("Adapter") { (2.0 / out as f32).sqrt() } else { (1.0 / inputs as f32).sqrt() }),
+        [out, inputs] => Init::Normal(if name.contains("Adapter") {
+            (2.0 / out as f32).sqrt()
+        } else {
+            (1.0 / inputs as f32).sqrt()
+        }),
         [out, _, h, w] => Init::Normal((2.0 / (out * h * w) as f32).sqrt()),
         _ => Init::Zero,
     };

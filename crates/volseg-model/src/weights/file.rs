@@ -48,7 +48,9 @@ impl WeightsFile {
         let mut length = [0u8; 8];
         file.read_exact(&mut length).map_err(io)?;
         if length.starts_with(b"PK") || length[0] == 0x80 {
-            return malformed("this is a torch checkpoint, which can run code; convert it with `volseg weights import`");
+            return malformed(
+                "this is a torch checkpoint, which can run code; convert it with `volseg weights import`",
+            );
         }
         let length = u64::from_le_bytes(length);
         if length > MAX_HEADER || length > meta.len() - 8 {
@@ -232,7 +234,9 @@ pub(super) fn decode(dtype: Dtype, bytes: &[u8], width: usize) -> Vec<f32> {
     match dtype {
         Dtype::F16 => numbers.map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         Dtype::BF16 => numbers.map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::F64 => numbers.map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32).collect(),
+        Dtype::F64 => {
+            numbers.map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32).collect()
+        }
         _ => numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
     }
 }

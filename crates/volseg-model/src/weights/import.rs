@@ -92,7 +92,8 @@ pub fn import(from: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
         if !convert {
             return source.read(name);
         }
-        let old = if found.contains_key(name) { convert::convert_from_sam(name, &source.read(name)?, shape)? } else { None };
+        let old =
+            if found.contains_key(name) { convert::convert_from_sam(name, &source.read(name)?, shape)? } else { None };
         match old {
             Some(t) => Ok(t),
             None => {

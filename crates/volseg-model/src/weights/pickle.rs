@@ -53,7 +53,8 @@ impl Pickle {
 
     /// Reads a pickle of protocol 2 to 5.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Error> {
-        let mut machine = Machine { input: bytes, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
+        let mut machine =
+            Machine { input: bytes, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
         while !machine.step()? {}
         let root = machine.pop()?;
         Ok(Self { nodes: machine.nodes, root })
@@ -89,7 +90,9 @@ impl<'a> Machine<'a> {
     }
 
     fn line(&mut self) -> Result<String, Error> {
-        let Some(n) = self.input.iter().position(|&b| b == b'\n') else { return malformed("its pickle ends too early") };
+        let Some(n) = self.input.iter().position(|&b| b == b'\n') else {
+            return malformed("its pickle ends too early");
+        };
         let line = self.text(n)?;
         self.take(1)?;
         Ok(line)

@@ -103,15 +103,15 @@ impl Checkpoint {
         let mut zip = self.zip.lock().unwrap_or_else(PoisonError::into_inner);
         match zip.by_name(&t.entry) {
             // The archive's own checksum is compared at the end.
-            Ok(mut entry) => entry.read_to_end(&mut bytes).map_err(|source| Error::Io {
-                what: format!("read checkpoint {}", self.path.display()),
-                source,
-            })?,
+            Ok(mut entry) => entry
+                .read_to_end(&mut bytes)
+                .map_err(|source| Error::Io { what: format!("read checkpoint {}", self.path.display()), source })?,
             Err(e) => return malformed(format!("tensor {name}: {e}")),
         };
         let values = decode(t.dtype, &bytes, t.width);
         drop(bytes);
-        let values = t.gather(values).ok_or_else(|| Error::Malformed { reason: format!("tensor {name} leaves its storage") })?;
+        let values =
+            t.gather(values).ok_or_else(|| Error::Malformed { reason: format!("tensor {name} leaves its storage") })?;
         super::file::finite(name, &values)?;
         Ok(Tensor::from_vec(values, t.shape.clone(), &Device::Cpu)?)
     }
@@ -207,7 +207,9 @@ fn describe(
         let offset = usize::try_from(pickle.int(offset)?).ok()?;
         Some((pickle.global(class)?.1, pickle.text(key)?, offset, numbers(shape)?, numbers(stride)?))
     })();
-    let Some((class, key, offset, shape, stride)) = parts else { return Err(bad("its description is not usable".into())) };
+    let Some((class, key, offset, shape, stride)) = parts else {
+        return Err(bad("its description is not usable".into()));
+    };
     let (dtype, width) = match class {
         "FloatStorage" => (Dtype::F32, 4),
         "HalfStorage" => (Dtype::F16, 2),
@@ -227,7 +229,8 @@ fn describe(
         return Err(bad(format!("shape {shape:?} with strides {stride:?}")));
     }
     // The last number that shape and strides reach lies inside the stored bytes, and there are no more numbers than bytes.
-    let reach = shape.iter().zip(&stride).try_fold(offset, |at, (&n, &s)| at.checked_add(n.saturating_sub(1).checked_mul(s)?));
+    let reach =
+        shape.iter().zip(&stride).try_fold(offset, |at, (&n, &s)| at.checked_add(n.saturating_sub(1).checked_mul(s)?));
     let count = shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
     let stored = bytes / width as u64;
     match (reach, count) {
