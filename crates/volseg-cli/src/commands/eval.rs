@@ -165,6 +165,8 @@ pub(crate) struct Plan {
     missing_zero: bool,
     spacing_given: bool,
     flat: bool,
+    /// Draw the worst slices.
+    pictures: bool,
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
@@ -305,6 +307,7 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         missing_zero: args.missing == MissingArg::Zero,
         spacing_given: s.spacing.is_some(),
         flat: args.flat,
+        pictures: args.report.is_some(),
         settings: s,
     })
 }

@@ -211,7 +211,7 @@ fn one(files: &Files, plan: &Plan) -> anyhow::Result<Case> {
         picture,
         missing: files.pred.is_none(),
         warnings,
-        slice: worst_slice(&gt, &shown),
+        slice: if plan.pictures { worst_slice(&gt, &shown) } else { (0, [0; 2], Vec::new(), 0) },
     })
 }
 
