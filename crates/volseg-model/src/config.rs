@@ -199,7 +199,7 @@ impl SamConfig {
             if (low..=high).contains(&value) { Ok(()) } else { refuse(what, value, format!("{low}..={high}")) }
         };
         let divides = |what: &'static str, value: usize, whole: usize| {
-            if value > 0 && whole % value == 0 { Ok(()) } else { refuse(what, value, format!("a divisor of {whole}")) }
+            if value > 0 && whole.is_multiple_of(value) { Ok(()) } else { refuse(what, value, format!("a divisor of {whole}")) }
         };
         within("image_size", self.image_size, 16, 4096)?;
         within("patch_size", self.patch_size, 1, 256)?;
@@ -224,7 +224,7 @@ impl SamConfig {
         if let Some(&block) = self.global_attn_indexes.iter().find(|&&b| b >= self.encoder_depth) {
             return refuse("global_attn_indexes", block, format!("below encoder_depth = {}", self.encoder_depth));
         }
-        if self.encoder_adapter && self.grid() % 2 != 0 {
+        if self.encoder_adapter && !self.grid().is_multiple_of(2) {
             return refuse("tokens along a side", self.grid(), "an even number, since adapters halve the grid".into());
         }
         Ok(())

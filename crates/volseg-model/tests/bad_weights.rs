@@ -1,4 +1,5 @@
 //! Files that must be refused with a clear error, all made here.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};

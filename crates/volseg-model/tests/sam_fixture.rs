@@ -2,6 +2,7 @@
 //!
 //! The fixture in `tests/fixtures/sam_tiny` was made by `scripts/parity/make_fixture.py`. Another one of the same form is
 //! checked by naming its folder in `VOLSEG_SAM_FIXTURE` (see `scripts/parity/check_sam_fixture.sh`).
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, HashMap};

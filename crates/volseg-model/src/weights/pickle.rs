@@ -115,7 +115,7 @@ impl<'a> Machine<'a> {
         self.stack.last().copied().map_or_else(|| malformed("its pickle takes a value that is not there"), Ok)
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>, Error> {
+    fn until_mark(&mut self) -> Result<Vec<Id>, Error> {
         match self.marks.pop() {
             Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
             _ => malformed("its pickle has no mark where it needs one"),
@@ -183,7 +183,7 @@ impl<'a> Machine<'a> {
             b'(' => self.marks.push(self.stack.len()),
             b')' => self.push(Node::Tuple(Vec::new())),
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.push(Node::Tuple(items));
             }
             op @ 0x85..=0x87 => {
@@ -192,7 +192,7 @@ impl<'a> Machine<'a> {
             }
             b']' | 0x8f => self.push(Node::List(Vec::new())),
             b'l' | 0x91 => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.push(Node::List(items));
             }
             b'a' => {
@@ -200,12 +200,12 @@ impl<'a> Machine<'a> {
                 self.extend(item)?;
             }
             b'e' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.extend(items)?;
             }
             b'}' => self.push(Node::Dict(Vec::new())),
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.push(Node::Dict(Vec::new()));
                 self.set(&items)?;
             }
@@ -214,7 +214,7 @@ impl<'a> Machine<'a> {
                 self.set(&items)?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.set(&items)?;
             }
             b'N' | 0x88 | 0x89 => self.push(Node::Other),
@@ -262,7 +262,7 @@ impl<'a> Machine<'a> {
             }
             // State of an object: only tensors and dictionaries matter, and these have none that does.
             b'b' | b'0' => drop(self.pop()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.until_mark()?),
             b'2' => {
                 let id = self.top()?;
                 self.stack.push(id);
