@@ -294,13 +294,13 @@ fn hostile_and_odd_checkpoints() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sam_tiny");
     let whole = std::fs::read(folder.join("model.pth")).unwrap();
     assert!(place.import(&whole).is_ok());
-    // One storage class of the real checkpoint renamed to one of the same length: now all its tensors are another kind.
+    // Bytes of the real checkpoint changed in place: the archive's checksum no longer holds.
     let mut odd = whole.clone();
     let ends: Vec<usize> = odd.windows(12).enumerate().filter(|(_, w)| w == b"FloatStorage").map(|(i, _)| i).collect();
     for at in ends {
         odd[at..at + 12].copy_from_slice(b"ShortStorage");
     }
-    refused(place.import(&odd), "is I16, expected F32");
+    refused(place.import(&odd), "could not read checkpoint");
     let mut cut = whole;
     cut.truncate(cut.len() / 2);
     refused(place.import(&cut), "zip archive is not usable");
