@@ -199,7 +199,11 @@ impl SamConfig {
             if (low..=high).contains(&value) { Ok(()) } else { refuse(what, value, format!("{low}..={high}")) }
         };
         let divides = |what: &'static str, value: usize, whole: usize| {
-            if value > 0 && whole.is_multiple_of(value) { Ok(()) } else { refuse(what, value, format!("a divisor of {whole}")) }
+            if value > 0 && whole.is_multiple_of(value) {
+                Ok(())
+            } else {
+                refuse(what, value, format!("a divisor of {whole}"))
+            }
         };
         within("image_size", self.image_size, 16, 4096)?;
         within("patch_size", self.patch_size, 1, 256)?;
