@@ -126,8 +126,12 @@ impl Dataset {
         let mut out = Self { syntax, elements: BTreeMap::new() };
         let mut at = range.start;
         while at + 8 <= bytes.len() {
+            // The tag first: behind the file's own group the syntax is another.
+            if until(head(bytes, at, Syntax { explicit: false, ..syntax })?.tag) {
+                break;
+            }
             let h = head(bytes, at, syntax)?;
-            if until(h.tag) || h.tag == ITEM_END {
+            if h.tag == ITEM_END {
                 break;
             }
             let pixels = matches!(h.tag, PIXELS | 0x7fe0_0008 | 0x7fe0_0009);

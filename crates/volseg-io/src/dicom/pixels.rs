@@ -253,6 +253,9 @@ impl Pixels {
         let run = std::panic::AssertUnwindSafe(|| codec.decode_frame(&object, 0, &mut out));
         match std::panic::catch_unwind(run) {
             Ok(Ok(())) => {}
+            Ok(Err(e)) if e.to_string().contains("nsupported") => {
+                return Err(Error::unsupported(FORMAT, format!("this kind of compressed pixels ({e})")));
+            }
             Ok(Err(e)) => return Err(Error::malformed(FORMAT, format!("compressed pixels are damaged ({e})"))),
             Err(_) => return Err(Error::malformed(FORMAT, "compressed pixels are damaged (the decoder gave up)")),
         }

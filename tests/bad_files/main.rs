@@ -1,0 +1,89 @@
+//! Broken, odd and hostile files: each gives the error or the warning that stands beside it. Nothing here panics, hangs, or
+//! takes memory beyond the limits (which are small here, so that a reader that allocates first would fail).
+
+mod archives;
+mod dicom;
+mod nifti;
+mod texts;
+
+use std::{fs, path::Path};
+use volseg_io::{Limits, ReadOptions, read};
+
+/// A file and what reading it must give.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) gives: Gives,
+}
+
+/// Outcome of reading.
+pub(crate) enum Gives {
+    /// An error of this kind whose text holds this.
+    Error(&'static str, &'static str),
+    /// An image; with a warning that holds this, unless empty.
+    Image(&'static str),
+}
+
+pub(crate) fn error(name: &str, bytes: Vec<u8>, kind: &'static str, text: &'static str) -> Case {
+    Case { name: name.into(), bytes, gives: Gives::Error(kind, text) }
+}
+
+pub(crate) fn image(name: &str, bytes: Vec<u8>, warning: &'static str) -> Case {
+    Case { name: name.into(), bytes, gives: Gives::Image(warning) }
+}
+
+fn check(path: &Path, case: &Case) -> Option<String> {
+    let limits = Limits { max_voxels: 1 << 22, max_file_bytes: 1 << 26, max_inflated_bytes: 1 << 24 };
+    let options = ReadOptions { limits, ..ReadOptions::default() };
+    let found = std::panic::catch_unwind(|| read(path, &options));
+    let told = match (&case.gives, found) {
+        (_, Err(_)) => "it panicked".to_owned(),
+        (Gives::Error(kind, text), Ok(Err(e))) if e.kind() == *kind && e.to_string().contains(text) => return None,
+        (Gives::Image(w), Ok(Ok(i))) if w.is_empty() || i.warnings.iter().any(|x| x.contains(w)) => return None,
+        (_, Ok(Ok(i))) => format!("an image {:?} with warnings {:?}", i.volume.dim(), i.warnings),
+        (_, Ok(Err(e))) => format!("{}: {e}", e.kind()),
+    };
+    let wanted = match &case.gives {
+        Gives::Error(kind, text) => format!("{kind}: ...{text}..."),
+        Gives::Image(w) => format!("an image with warning {w:?}"),
+    };
+    Some(format!("{}: found {told}; expected {wanted}", case.name))
+}
+
+#[test]
+fn every_bad_file_gives_its_error() {
+    let cases: Vec<Case> = [nifti::cases(), texts::cases(), dicom::cases(), archives::cases()].into_iter().flatten().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let mut wrong = Vec::new();
+    for (n, case) in cases.iter().enumerate() {
+        // A folder each, so that no file serves as another's neighbour.
+        let own = folder.path().join(n.to_string());
+        fs::create_dir(&own).unwrap();
+        let path = own.join(&case.name);
+        fs::write(&path, &case.bytes).unwrap();
+        wrong.extend(check(&path, case));
+    }
+    assert!(cases.len() > 80, "only {} cases", cases.len());
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_prefix_of_a_good_file_ends_in_an_error_or_an_image() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("a.nii", nifti::good()),
+        ("a.nii.gz", nifti::gzip(&nifti::good())),
+        ("a.nrrd", texts::good_nrrd()),
+        ("a.mha", texts::good_mha()),
+        ("a.dcm", dicom::good()),
+        ("a.zip", archives::stored(&[("a.dcm", &dicom::good())])),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, &bytes).unwrap();
+        assert!(read(&path, &ReadOptions::default()).is_ok(), "{name}: {:?}", read(&path, &ReadOptions::default()).err());
+        for end in (0..bytes.len()).step_by(1 + bytes.len() / 200) {
+            fs::write(&path, &bytes[..end]).unwrap();
+            let _ = read(&path, &ReadOptions::default());
+        }
+    }
+}
