@@ -24,8 +24,13 @@ macro_rules! commands {
 }
 
 commands! {
+    Convert convert,
     Eval eval,
+    Inspect inspect,
     Organs organs,
     Preview preview,
+    Phantom phantom,
+    Segment segment,
+    Train train,
     Weights weights,
 }

@@ -49,8 +49,12 @@ impl std::str::FromStr for WindowChoice {
 
 /// An image file, DICOM folder or archive.
 pub(crate) fn image(path: &Path, series: Option<&str>) -> anyhow::Result<Image> {
-    let options = ReadOptions { series: series.map(Series::parse), ..ReadOptions::default() };
-    volseg_io::read(path, &options).with_context(|| format!("could not read {}", path.display()))
+    read(path, &ReadOptions { series: series.map(Series::parse), ..ReadOptions::default() })
+}
+
+/// [`image`] with all options.
+pub(crate) fn read(path: &Path, options: &ReadOptions) -> anyhow::Result<Image> {
+    volseg_io::read(path, options).with_context(|| format!("could not read {}", path.display()))
 }
 
 /// A label map with ids 0 to 255, and the file that it stood in.

@@ -121,11 +121,8 @@ fn case(folder: &Path, modality: Modality, size: Grid, seed: u64) -> anyhow::Res
 }
 
 fn ct(image_path: &Path, labels_path: &Path, size: Grid, seed: u64) -> anyhow::Result<String> {
-    // Edges as smooth as a scanner's: small grids are sampled more finely than they are written.
-    let options = match size {
-        Grid::Small => CtOptions { size: Size::Small, oversample: Some(2), ..CtOptions::default() },
-        Grid::Full => CtOptions { size: Size::Full, ..CtOptions::default() },
-    };
+    let size = if size == Grid::Full { Size::Full } else { Size::Small };
+    let options = CtOptions { size, ..CtOptions::default() };
     let phantom = ct_abdomen(seed, &options)?;
     let organs = organs_of(&phantom.labels);
     let ([x, y, z], [a, _, c]) = (phantom.image.dim(), phantom.image.affine().spacing_mm());

@@ -1,21 +1,19 @@
 //! `volseg segment`: organ masks of one image.
 
-mod inputs;
+mod asked;
 mod outputs;
 
 use crate::{
-    commands::segment::{
-        inputs::{load_model, prompt_mode},
-        outputs::write_all,
-    },
-    exit::{ExitCode, Verdict, usage_error},
+    exit::{ExitCode, usage_error},
     global::{Global, Level},
+    inputs::{self, WindowChoice},
 };
+use asked::{load_model, prompt_mode};
 use indicatif::ProgressBar;
+use outputs::write_all;
 use std::{path::PathBuf, time::Instant};
 use volseg_engine::{Observer, Request, Stage, segment};
-use volseg_geometry::{Modality, OrganId, Plane, Window};
-use volseg_io::{Image, ReadOptions, Series};
+use volseg_geometry::{Modality, OrganId, Plane};
 
 /// Find organs in a CT, an X-ray or an ultrasound
 #[derive(clap::Args)]
@@ -48,7 +46,7 @@ pub(crate) struct Args {
     plane: String,
     /// auto, none, or LOW,HIGH in stored units (HU for CT)
     #[arg(long, default_value = "auto", value_name = "WINDOW", allow_hyphen_values = true)]
-    window: String,
+    window: WindowChoice,
     /// Slices that one worker reads together
     #[arg(long, default_value_t = 1, value_name = "N")]
     batch: usize,
@@ -99,7 +97,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         organs: (!organs.is_empty()).then_some(organs),
         modality: (!auto(&args.modality)).then(|| args.modality.parse::<Modality>()).transpose().map_err(usage)?,
         plane: (!auto(&args.plane)).then(|| args.plane.parse::<Plane>()).transpose().map_err(usage)?,
-        window: window(&args.window)?,
+        window: args.window.window(),
         batch: args.batch,
         keep_probabilities: args.save_probabilities.is_some(),
         candidates: args.candidates.is_some(),
@@ -112,8 +110,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         list.dedup();
     }
     outputs::check(&args)?;
-    let options = ReadOptions { series: args.series.as_deref().map(Series::parse), ..ReadOptions::default() };
-    let image = read(&args.input, &options)?;
+    let image = inputs::image(&args.input, args.series.as_deref())?;
     for w in &image.warnings {
         global.log(Level::Warn, w);
     }
@@ -133,30 +130,4 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     result.timings.read_s = read_s;
     write_all(&args, &image, &model, &request, &mut result, global, began)?;
     Ok(ExitCode::Done)
-}
-
-/// Reads an image; says with which code to end if that fails.
-pub(crate) fn read(path: &std::path::Path, options: &ReadOptions) -> anyhow::Result<Image> {
-    volseg_io::read(path, options).map_err(|e| match e {
-        e @ volseg_io::Error::SeveralSeries { .. } => usage_error(e.to_string()),
-        e if e.is_unreadable_input() => {
-            let text = e.to_string();
-            anyhow::Error::from(e).context(Verdict::Unreadable(format!("could not read {}: {text}", path.display())))
-        }
-        e => e.into(),
-    })
-}
-
-fn window(text: &str) -> anyhow::Result<Option<Window>> {
-    if text == "auto" {
-        return Ok(None);
-    }
-    if text == "none" {
-        return Ok(Some(Window::Percentile { low: 0.0, high: 100.0 }));
-    }
-    let parts: Vec<f32> = text.split(',').filter_map(|p| p.trim().parse().ok()).collect();
-    match parts[..] {
-        [low, high] if low < high && low.is_finite() && high.is_finite() => Ok(Some(Window::Range { low, high })),
-        _ => Err(usage_error(format!("--window: found {text}, expected auto, none, or LOW,HIGH with LOW < HIGH"))),
-    }
 }

@@ -152,7 +152,7 @@ fn report(
     let modality = serde_json::to_value(result.modality)?.as_str().unwrap_or_default().to_owned();
     let organs: Vec<String> = result.organs.iter().map(ToString::to_string).collect();
     let settings = serde_json::json!({
-        "organs": organs, "modality": modality, "plane": args.plane, "window": args.window, "prompts": format!("{:?}", request.prompts),
+        "organs": organs, "modality": modality, "plane": args.plane, "window": format!("{:?}", args.window), "prompts": format!("{:?}", request.prompts),
         "fast": args.fast, "threshold": request.threshold, "weights": model.sha256(),
     });
     Ok(RunReport {

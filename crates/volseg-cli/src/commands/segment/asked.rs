@@ -1,12 +1,12 @@
 //! What `segment` works with beside the image: weights and prompts.
 
-use super::{Args, read};
-use crate::{exit::usage_error, global::Global};
+use super::Args;
+use crate::{exit::usage_error, global::Global, inputs};
 use anyhow::Context;
 use std::{collections::BTreeMap, path::Path};
 use volseg_engine::{Model, Per, PromptFile, PromptMode, Request, boxes_from, points_from};
 use volseg_geometry::{OrganId, Plane, SliceStack};
-use volseg_io::{Image, ReadOptions};
+use volseg_io::Image;
 
 /// The model of a name or file.
 pub(crate) fn load_model(name: &str) -> anyhow::Result<Model> {
@@ -111,33 +111,20 @@ fn oracle(
             }
         }
     }
-    let labels = read(path, &ReadOptions::default())?;
-    if labels.volume.dim() != image.volume.dim() {
-        return Err(usage_error(format!(
-            "--prompts: the labels have {:?} voxels, the image {:?}",
-            labels.volume.dim(),
-            image.volume.dim()
-        )));
-    }
-    let shift = labels.volume.affine().largest_corner_shift_mm(image.volume.affine(), image.volume.dim());
-    if !image.is_picture() && (shift.is_nan() || shift > 0.01) {
-        return Err(usage_error(format!("--prompts: the labels' grid is up to {shift:.2} mm away from the image's")));
-    }
-    let voxels: usize = labels.volume.dim().iter().product();
-    let value = |i: usize| (labels.volume.value(i) * labels.slope + labels.intercept).round().max(0.0) as u32;
-    // A mask of {0, 255} is one of {0, 1}.
-    let binary = (0..voxels).map(value).all(|v| v == 0 || v == 255);
-    let label = |i: usize| if binary { u32::from(value(i) != 0) } else { value(i) };
+    let labels = inputs::on_grid_of(inputs::labels(path)?.0, image)?;
+    let label = |i: usize| labels.voxels().get(i).map_or(0, |&v| u32::from(v));
+    let binary = labels.voxels().iter().all(|&v| v <= 1);
     if map.is_empty() {
         match only {
-            Some(organ) if binary || (0..voxels).map(&label).all(|v| v <= 1) => {
+            Some(organ) if binary => {
                 map.insert(1, organ);
             }
+            None if image.is_picture() && binary => {}
             _ => map.extend((1..=20u8).filter_map(|i| Some((u32::from(i), OrganId::new(i)?)))),
         }
     }
-    if binary && only.is_none() && !map.contains_key(&1) {
-        return Err(usage_error("--prompts: a mask of 0 and 255 needs one organ: give --organs NAME or map=1:NAME"));
+    if image.is_picture() && binary && !map.contains_key(&1) {
+        return Err(usage_error("--prompts: a mask of one value needs one organ: give --organs NAME or map=1:NAME"));
     }
     let plane = (!image.is_picture()).then(|| request.plane.unwrap_or(Plane::Axial));
     let stack = stack(plane.unwrap_or(Plane::Axial));
