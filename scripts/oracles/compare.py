@@ -84,7 +84,7 @@ def with_nibabel(path):
 
 
 def with_dcm2niix(path):
-    if not (path.is_dir() or path.suffix == ".dcm"):
+    if not (path.is_dir() or is_dicom(path)):
         raise ValueError("not its format")
     with tempfile.TemporaryDirectory() as out:
         one = [] if path.is_dir() else ["-s", "y"]
@@ -132,11 +132,17 @@ def compare(values, affine, theirs, their_affine):
     return "; ".join(problems) or ("=" if not note else f"= (axes {note} flipped)")
 
 
+def is_dicom(path):
+    with path.open("rb") as file:
+        return path.is_file() and file.read(132)[128:] == b"DICM"
+
+
 def inputs(folder):
+    endings = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".bmp", ".tif")
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name.endswith((".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".bmp", ".tif", ".dcm")):
+        if path.is_dir() and sum(is_dicom(p) for p in path.iterdir() if p.is_file()) > 1:
             yield path
-        if path.is_dir() and len(list(path.glob("*.dcm"))) > 1:
+        elif path.is_file() and (path.name.endswith(endings) or is_dicom(path)):
             yield path
 
 

@@ -80,7 +80,9 @@ fn nested(depth: usize) -> Vec<u8> {
     b.extend(b"DICM");
     b.extend(element(0x0002_0010, b"UI", PLAIN.as_bytes()));
     for _ in 0..depth {
-        b.extend([0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0, 255, 255, 255, 255, 0xfe, 0xff, 0x00, 0xe0, 255, 255, 255, 255]);
+        b.extend([
+            0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0, 255, 255, 255, 255, 0xfe, 0xff, 0x00, 0xe0, 255, 255, 255, 255,
+        ]);
     }
     b
 }
@@ -102,10 +104,14 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut program = good();
     program[..2].copy_from_slice(b"MZ");
     let mut beyond = good();
-    beyond.truncate(300);
+    beyond.truncate(303);
     let mut big_jpeg = vec![0xff, 0xd8, 0xff, 0xc0, 0, 11, 8];
     big_jpeg.extend([0xff, 0xff, 0xff, 0xff, 1, 1, 0x11, 0]);
-    let rle = { let mut r = vec![0u8; 64]; r[0] = 200; r };
+    let rle = {
+        let mut r = vec![0u8; 64];
+        r[0] = 200;
+        r
+    };
     vec![
         image("good.dcm", good(), ""),
         error("131.dcm", vec![0; 131], "unsupported", "this content"),
@@ -114,10 +120,20 @@ pub(crate) fn cases() -> Vec<Case> {
         error("beyond.dcm", beyond, "malformed", "truncated"),
         error("nested.dcm", nested(10_000), "malformed", "nested deeper"),
         error("syntax.dcm", file("1.2.3.4.5", &usual()), "unsupported", "transfer syntax"),
-        error("jpeg_ls.dcm", encapsulated("1.2.840.10008.1.2.4.80", &[0; 16]), if cfg!(feature = "jpegls") { "malformed" } else { "unsupported" }, "JPEG-LS"),
+        error(
+            "jpeg_ls.dcm",
+            encapsulated("1.2.840.10008.1.2.4.80", &[0; 16]),
+            if cfg!(feature = "jpegls") { "malformed" } else { "unsupported" },
+            "JPEG-LS",
+        ),
         error("deflate.dcm", file("1.2.840.10008.1.2.1.99", &usual()), "malformed", "damaged"),
         error("rle.dcm", encapsulated("1.2.840.10008.1.2.5", &rle), "malformed", "damaged"),
-        error("jpeg_size.dcm", encapsulated("1.2.840.10008.1.2.4.70", &big_jpeg), "malformed", "65535 x 65535, but the header says 3 x 2"),
+        error(
+            "jpeg_size.dcm",
+            encapsulated("1.2.840.10008.1.2.4.70", &big_jpeg),
+            "malformed",
+            "65535 x 65535, but the header says 3 x 2",
+        ),
         error("j2k_cut.dcm", encapsulated("1.2.840.10008.1.2.4.90", &[0xff, 0x4f, 0xff, 0x51]), "malformed", "damaged"),
         error("huge.dcm", with(0x0028_0010, &[255, 255]), "malformed", "truncated"),
         error("zero_rows.dcm", with(0x0028_0010, &[0, 0]), "malformed", "0 rows"),
@@ -132,13 +148,23 @@ pub(crate) fn cases() -> Vec<Case> {
         image("slope_1e308.dcm", with(0x0028_1053, b"1e308"), "RescaleSlope"),
         image("mono1.dcm", with(0x0028_0004, b"MONOCHROME1"), "MONOCHROME1"),
         error("spacing_0.dcm", with(0x0028_0030, b"0\\0"), "malformed", "spacing"),
-        error("orientation.dcm", with(0x0020_0037, b"1\\0\\0\\1\\0\\0"), "malformed", "position, orientation or spacing"),
+        error(
+            "orientation.dcm",
+            with(0x0020_0037, b"1\\0\\0\\1\\0\\0"),
+            "malformed",
+            "position, orientation or spacing",
+        ),
         image("no_position.dcm", without(0x0020_0032), ""),
         image("no_thickness.dcm", without(0x0018_0050), "SliceThickness is missing"),
-        error("frames.dcm", {
-            let mut all = usual();
-            all.insert(9, (0x0028_0008, b"IS", b"999999999".to_vec()));
-            file(PLAIN, &all)
-        }, "limit", "voxels"),
+        error(
+            "frames.dcm",
+            {
+                let mut all = usual();
+                all.insert(9, (0x0028_0008, b"IS", b"999999999".to_vec()));
+                file(PLAIN, &all)
+            },
+            "limit",
+            "voxels",
+        ),
     ]
 }

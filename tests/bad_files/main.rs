@@ -52,7 +52,8 @@ fn check(path: &Path, case: &Case) -> Option<String> {
 
 #[test]
 fn every_bad_file_gives_its_error() {
-    let cases: Vec<Case> = [nifti::cases(), texts::cases(), dicom::cases(), archives::cases()].into_iter().flatten().collect();
+    let cases: Vec<Case> =
+        [nifti::cases(), texts::cases(), dicom::cases(), archives::cases()].into_iter().flatten().collect();
     let folder = tempfile::tempdir().unwrap();
     let mut wrong = Vec::new();
     for (n, case) in cases.iter().enumerate() {
@@ -80,7 +81,11 @@ fn every_prefix_of_a_good_file_ends_in_an_error_or_an_image() {
     ] {
         let path = folder.path().join(name);
         fs::write(&path, &bytes).unwrap();
-        assert!(read(&path, &ReadOptions::default()).is_ok(), "{name}: {:?}", read(&path, &ReadOptions::default()).err());
+        assert!(
+            read(&path, &ReadOptions::default()).is_ok(),
+            "{name}: {:?}",
+            read(&path, &ReadOptions::default()).err()
+        );
         for end in (0..bytes.len()).step_by(1 + bytes.len() / 200) {
             fs::write(&path, &bytes[..end]).unwrap();
             let _ = read(&path, &ReadOptions::default());

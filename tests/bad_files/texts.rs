@@ -62,13 +62,48 @@ pub(crate) fn cases() -> Vec<Case> {
         error("absolute.nhdr", n("encoding: raw", "encoding: raw\ndata file: /etc/passwd"), "malformed", "outside"),
         error("absent.nhdr", n("encoding: raw", "encoding: raw\ndata file: absent.raw"), "io", "cannot read"),
         error("list.nhdr", nrrd(&format!("{HEAD}\ndata file: LIST\n../a.raw")), "malformed", "outside"),
-        error("pattern.nhdr", n("encoding: raw", "encoding: raw\ndata file: a%d.raw 1 9999999999 1"), "malformed", "pattern"),
-        error("rgb.nrrd", n("dimension: 3", "dimension: 4").tap("sizes: 2 2 2", "sizes: 3 2 2 2").tap("directions: (", "directions: none ("), "unsupported", "3 volumes or channels"),
+        error(
+            "pattern.nhdr",
+            n("encoding: raw", "encoding: raw\ndata file: a%d.raw 1 9999999999 1"),
+            "malformed",
+            "pattern",
+        ),
+        error(
+            "rgb.nrrd",
+            n("dimension: 3", "dimension: 4")
+                .tap("sizes: 2 2 2", "sizes: 3 2 2 2")
+                .tap("directions: (", "directions: none ("),
+            "unsupported",
+            "3 volumes or channels",
+        ),
         image("ras.nrrd", n("left-posterior-superior", "RAS"), ""),
-        image("no_space.nrrd", n("space: left-posterior-superior\n", "").tap("space directions: (1,0,0) (0,1,0) (0,0,1)\n", "").tap("space origin: (0,0,0)", "spacings: 1 2 3"), "no orientation"),
-        image("ascii.nrrd", b"NRRD0004\ntype: short\ndimension: 3\nsizes: 2 1 1\nspacings: 1 1 1\nencoding: ascii\n\n1 -2\n".to_vec(), ""),
-        error("ascii_range.nrrd", b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 1 1\nspacings: 1 1 1\nencoding: ascii\n\n1 300\n".to_vec(), "malformed", "300"),
-        image("trailing.nrrd", { let mut b = good_nrrd(); b.push(0); b }, "after the voxels"),
+        image(
+            "no_space.nrrd",
+            n("space: left-posterior-superior\n", "")
+                .tap("space directions: (1,0,0) (0,1,0) (0,0,1)\n", "")
+                .tap("space origin: (0,0,0)", "spacings: 1 2 3"),
+            "no orientation",
+        ),
+        image(
+            "ascii.nrrd",
+            b"NRRD0004\ntype: short\ndimension: 3\nsizes: 2 1 1\nspacings: 1 1 1\nencoding: ascii\n\n1 -2\n".to_vec(),
+            "",
+        ),
+        error(
+            "ascii_range.nrrd",
+            b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 1 1\nspacings: 1 1 1\nencoding: ascii\n\n1 300\n".to_vec(),
+            "malformed",
+            "300",
+        ),
+        image(
+            "trailing.nrrd",
+            {
+                let mut b = good_nrrd();
+                b.push(0);
+                b
+            },
+            "after the voxels",
+        ),
         image("good.mha", good_mha(), ""),
         error("short.mha", m("DimSize = 2 2 2", "DimSize = 2 2 3"), "malformed", "truncated"),
         error("huge.mha", m("DimSize = 2 2 2", "DimSize = 99999 99999 99999"), "limit", "voxels"),

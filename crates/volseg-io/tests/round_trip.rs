@@ -156,7 +156,9 @@ fn segmentations_carry_names_colours_and_terminology() {
 #[test]
 fn several_maps_need_a_choice() {
     let folder = tempdir().unwrap();
-    let image = Image::from_volume(Volume::from_vec(vec![0u8; 6], [3, 2, 1], Affine::from_spacing_mm([1.0; 3])).unwrap().into());
+    let image = Image::from_volume(
+        Volume::from_vec(vec![0u8; 6], [3, 2, 1], Affine::from_spacing_mm([1.0; 3])).unwrap().into(),
+    );
     let values: Vec<f32> = (0..12u8).map(f32::from).collect();
     for name in NAMES {
         let path = folder.path().join(name);
@@ -171,7 +173,9 @@ fn several_maps_need_a_choice() {
 #[test]
 fn a_failed_write_leaves_nothing() {
     let folder = tempdir().unwrap();
-    let image = Image::from_volume(Volume::from_vec(vec![0f32; 6], [3, 2, 1], Affine::from_spacing_mm([1.0; 3])).unwrap().into());
+    let image = Image::from_volume(
+        Volume::from_vec(vec![0f32; 6], [3, 2, 1], Affine::from_spacing_mm([1.0; 3])).unwrap().into(),
+    );
     assert_eq!(write(&folder.path().join("a.png"), &image).unwrap_err().kind(), "cannot_hold");
     assert_eq!(write(&folder.path().join("a.xyz"), &image).unwrap_err().kind(), "invalid_argument");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -181,7 +185,9 @@ fn a_failed_write_leaves_nothing() {
 fn uncompressed_nifti_is_not_copied() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.nii");
-    let image = Image::from_volume(Volume::from_vec(vec![5i16; 1000], [10; 3], Affine::from_spacing_mm([1.0; 3])).unwrap().into());
+    let image = Image::from_volume(
+        Volume::from_vec(vec![5i16; 1000], [10; 3], Affine::from_spacing_mm([1.0; 3])).unwrap().into(),
+    );
     write(&path, &image).unwrap();
     let shared = open(&path);
     // A clone of shared voxels points to the same bytes; so does the file's map.

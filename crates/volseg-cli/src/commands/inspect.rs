@@ -45,7 +45,8 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
 fn describe(image: &Image) -> Value {
     let volume = &image.volume;
     let rows = volume.affine().rows;
-    let labels: Vec<Value> = image.labels.iter().map(|l| json!({ "value": l.value, "name": l.name, "rgb": l.rgb })).collect();
+    let labels: Vec<Value> =
+        image.labels.iter().map(|l| json!({ "value": l.value, "name": l.name, "rgb": l.rgb })).collect();
     json!({
         "schema": "volseg-inspect/1",
         "format": image.format,
@@ -75,15 +76,28 @@ fn table(image: &Image) -> String {
     let mut line = |name: &str, text: String| {
         let _ = writeln!(out, "{name:<12} {text}");
     };
-    line("format", format!("{}, {}", image.format.unwrap_or("-"), if image.is_picture() { "picture" } else { "volume" }));
-    line("size", format!("{x} x {y} x {z}{}", if image.frames > 1 { format!(", one of {} volumes", image.frames) } else { String::new() }));
+    line(
+        "format",
+        format!("{}, {}", image.format.unwrap_or("-"), if image.is_picture() { "picture" } else { "volume" }),
+    );
+    line(
+        "size",
+        format!(
+            "{x} x {y} x {z}{}",
+            if image.frames > 1 { format!(", one of {} volumes", image.frames) } else { String::new() }
+        ),
+    );
     line("spacing", format!("{a:.4} x {b:.4} x {c:.4} mm"));
     line("orientation", format!("{} (axes grow towards these sides)", affine.orientation()));
     for (n, row) in affine.rows.iter().enumerate() {
         let row = row.map(|v| format!("{v:>12.5}")).concat();
         line(if n == 0 { "affine" } else { "" }, row);
     }
-    let scale = if image.slope == 1.0 && image.intercept == 0.0 { String::new() } else { format!(", times {} plus {}", image.slope, image.intercept) };
+    let scale = if image.slope == 1.0 && image.intercept == 0.0 {
+        String::new()
+    } else {
+        format!(", times {} plus {}", image.slope, image.intercept)
+    };
     line("voxels", format!("{}{scale}", volume.kind().name()));
     line("range", image.value_range().map_or("no finite value".into(), |(low, high)| format!("{low} to {high}")));
     let modality = image.modality_guess().map_or("unknown".into(), |m| format!("{m:?}").to_lowercase());

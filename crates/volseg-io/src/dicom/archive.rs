@@ -34,6 +34,7 @@ pub(crate) fn read_archive(bytes: &[u8], options: &ReadOptions) -> Result<Image>
             if name.len() > MOST_NAME
                 || name.contains(&0)
                 || entry.enclosed_name().is_none()
+                || name.first() == Some(&b'/')
                 || name.contains(&b'\\')
                 || name.get(1) == Some(&b':')
             {

@@ -152,8 +152,12 @@ impl Dataset {
             out.elements.insert(h.tag, Value { range: h.start..end, undefined: h.length == UNDEFINED });
             at = next;
             if pixels {
-                break;
+                return Ok((out, at));
             }
+        }
+        // Too short for an element; zeros are padding.
+        if at + 8 > bytes.len() && bytes.get(at..).is_some_and(|rest| rest.iter().any(|&b| b != 0)) {
+            return Err(truncated());
         }
         Ok((out, at))
     }
