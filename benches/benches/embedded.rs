@@ -1,6 +1,7 @@
 //! The embedded model: encoder, encoder with 15 organs, and a whole CT of 512 x 512 x 150.
 //!
 //! `cargo bench -p volseg-benches --bench embedded`
+#![allow(missing_docs, clippy::expect_used)]
 
 use candle_core::{Device, Tensor};
 use divan::Bencher;

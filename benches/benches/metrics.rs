@@ -23,7 +23,8 @@ fn solids(n: usize, dim: [usize; 3], shift: f64) -> Vec<u8> {
         let c = [at[0] / cell, at[1] / cell, 0.5 + 0.2 * ((id * 7 % 11) as f64 / 11.0 - 0.5)].map(|v: f64| v);
         let c: [f64; 3] = std::array::from_fn(|a| c[a] * dim[a] as f64 + shift * [2.0, -1.0, 1.0][a]);
         let r: [f64; 3] = [size * dim[0] as f64, size * 0.8 * dim[1] as f64, (size * 2.0).min(0.45) * dim[2] as f64];
-        let span = |a: usize| ((c[a] - 1.3 * r[a]).max(0.0) as usize, ((c[a] + 1.3 * r[a]).max(0.0) as usize + 1).min(dim[a]));
+        let span =
+            |a: usize| ((c[a] - 1.3 * r[a]).max(0.0) as usize, ((c[a] + 1.3 * r[a]).max(0.0) as usize + 1).min(dim[a]));
         let ((x0, x1), (y0, y1), (z0, z1)) = (span(0), span(1), span(2));
         for z in z0..z1 {
             for y in y0..y1 {
@@ -42,7 +43,8 @@ fn solids(n: usize, dim: [usize; 3], shift: f64) -> Vec<u8> {
 
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<f64> = stat.rsplit(')').next().unwrap_or("").split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect();
+    let fields: Vec<f64> =
+        stat.rsplit(')').next().unwrap_or("").split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect();
     fields.get(11..13).map_or(0.0, |t| (t[0] + t[1]) / 100.0)
 }
 
@@ -90,6 +92,8 @@ fn main() {
     }
     println!(
         "{n} labels, {dim:?}, {bits} bits, {threads} threads: {:.3} s wall, {:.2} s CPU (best of 5), peak {:.0} MiB",
-        best.0, best.1, peak_mib()
+        best.0,
+        best.1,
+        peak_mib()
     );
 }

@@ -14,7 +14,7 @@ pub(crate) fn short() -> &'static str {
 pub(crate) fn long() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "{}\ncommit: {}\nfeatures: {FEATURES}\nembedded model: none",
+            "{}\ncommit: {}\nfeatures: {FEATURES}\nembedded model: volseg-embedded (docs: explanation/model-card)",
             env!("CARGO_PKG_VERSION"),
             env!("VOLSEG_COMMIT")
         )

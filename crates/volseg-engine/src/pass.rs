@@ -67,10 +67,10 @@ pub(crate) fn ask(
                 let token = usize::from(p.organ.get()) - 1;
                 let mut row =
                     PromptRow { organ: (p.named && token < dense.len()).then_some(token), ..PromptRow::default() };
-                if p.bounds.is_none() {
-                    if let (true, Some(first)) = (p.named, dense.get(token)) {
-                        row.set_first_mask(first, side);
-                    }
+                if p.bounds.is_none()
+                    && let (true, Some(first)) = (p.named, dense.get(token))
+                {
+                    row.set_first_mask(first, side);
                 }
                 if let Some(b) = p.bounds {
                     let (a, c) = (view.to_network(b.x0, b.y0), view.to_network(b.x1, b.y1));

@@ -121,12 +121,13 @@ pub fn segment(
             )));
         }
     }
-    let view = View::new(volume, image.slope, image.intercept, stack, modality, request.window, network.config.side, picture);
+    let view =
+        View::new(volume, image.slope, image.intercept, stack, modality, request.window, network.config.side, picture);
     let needed = plan_bytes(dim, stack.slices, organs.len(), network.config.side, threads, request);
-    if let Some(allowed) = request.memory {
-        if needed > allowed {
-            return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
-        }
+    if let Some(allowed) = request.memory
+        && needed > allowed
+    {
+        return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
     }
     let mut answers = run(network, image, &view, &organs, request, threads, observer)?;
     let network_s = began.elapsed().as_secs_f64();
@@ -173,7 +174,8 @@ fn decide_picture(net: &Network, image: &Image, request: &Request, stack: SliceS
     if asks(16) || asks(17) {
         return Ok(if asks(16) { Modality::Xray } else { Modality::Ultrasound });
     }
-    let view = View::new(&image.volume, image.slope, image.intercept, stack, Modality::Xray, None, net.config.side, true);
+    let view =
+        View::new(&image.volume, image.slope, image.intercept, stack, Modality::Xray, None, net.config.side, true);
     let lungs_and_tumour: Vec<OrganId> = [16, 17].into_iter().filter_map(OrganId::new).collect();
     let answers = ask(net, &image.volume, &view, 0, &Question::Organs(&lungs_and_tumour))?;
     let score = |id: u8| {

@@ -74,8 +74,7 @@ pub fn align(gt: &Labels, pred: &Labels, rules: &GridRules) -> Result<(Option<La
     for (which, labels) in [("the ground truth", gt), ("the prediction", pred)] {
         check_spacing(labels.affine().spacing_mm())?;
         let found = labels.affine().shear();
-        // NaN is refused too.
-        if !(found <= SHEAR) {
+        if found.is_nan() || found > SHEAR {
             return Err(Error::Sheared { which: which.into(), found });
         }
     }

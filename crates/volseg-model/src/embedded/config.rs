@@ -62,7 +62,7 @@ impl Config {
         let bad = |what: &'static str, found: String, expected: &str| {
             Err(Error::InvalidArgument { what, found, expected: expected.into() })
         };
-        if self.side % 32 != 0 || !(32..=1024).contains(&self.side) {
+        if !self.side.is_multiple_of(32) || !(32..=1024).contains(&self.side) {
             return bad("side", self.side.to_string(), "a multiple of 32 in 32..=1024");
         }
         let widths = self.stages.iter().chain(&self.dense).chain([&self.width, &self.cross_width, &self.fine]);
@@ -71,7 +71,7 @@ impl Config {
                 return bad("channels of a stage", w.to_string(), "a multiple of 8 in 8..=2048");
             }
         }
-        if self.heads == 0 || self.width % self.heads != 0 || self.cross_width % self.heads != 0 {
+        if self.heads == 0 || !self.width.is_multiple_of(self.heads) || !self.cross_width.is_multiple_of(self.heads) {
             return bad("heads", self.heads.to_string(), "a divisor of width and cross_width");
         }
         if self.blocks.iter().any(|&b| b > 16) || self.channels == 0 || self.channels > 16 {

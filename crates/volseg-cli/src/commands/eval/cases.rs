@@ -67,11 +67,10 @@ fn listing(folder: &Path, pattern: Option<&str>) -> anyhow::Result<BTreeMap<Stri
             Some((glob, None)) => stem(name).filter(|_| matches(glob.as_bytes(), name.as_bytes())),
             None => stem(name),
         };
-        if let Some(case) = case.filter(|_| path.is_file()) {
-            if out.insert(case.to_owned(), path.clone()).is_some() {
+        if let Some(case) = case.filter(|_| path.is_file())
+            && out.insert(case.to_owned(), path.clone()).is_some() {
                 bail!("{}: found two files of case {case}, expected one", folder.display());
             }
-        }
     }
     Ok(out)
 }

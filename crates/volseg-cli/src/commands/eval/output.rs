@@ -371,7 +371,7 @@ pub(super) fn terminal(summary: &Summary, plan: &Plan) -> String {
     }
     for m in columns.iter().filter(|m| m.name == "dice" || m.name.starts_with("nsd")) {
         let name = match m.name.strip_prefix("nsd") {
-            Some(t) if t.is_empty() => "mSDC (= NSD) @table".to_owned(),
+            Some("") => "mSDC (= NSD) @table".to_owned(),
             Some(t) => format!("mSDC (= NSD) {t} mm"),
             None => "mDice".to_owned(),
         };
