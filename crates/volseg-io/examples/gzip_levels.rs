@@ -1,4 +1,5 @@
 //! Time and size of the deflate levels on the voxels of a file: `cargo run --release -p volseg-io --example gzip_levels FILE`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 use flate2::{Compression, write::GzEncoder};
 use std::{io::Write, path::Path, time::Instant};
 

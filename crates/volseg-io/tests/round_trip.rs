@@ -1,4 +1,5 @@
 //! Written and read again: every orientation, every format, every voxel type.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;
 use std::path::Path;
