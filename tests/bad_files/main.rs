@@ -1,5 +1,6 @@
 //! Broken, odd and hostile files: each gives the error or the warning that stands beside it. Nothing here panics, hangs, or
 //! takes memory beyond the limits (which are small here, so that a reader that allocates first would fail).
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod archives;
 mod dicom;
