@@ -1,4 +1,5 @@
 //! The command from outside: what it prints, writes and returns.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 mod documents;
 mod nifti;
 mod outside;

@@ -185,6 +185,7 @@ fn border(mask: &Bits, flat: bool) -> Bits {
 mod tests {
     use super::*;
 
+    #[allow(clippy::approx_constant)]
     #[test]
     fn areas_at_one_millimetre_are_the_thirteen_published_values() {
         let mut seen: Vec<f64> = surfel_areas([1.0; 3]).to_vec();

@@ -1,4 +1,5 @@
 //! Laws that the metrics obey whatever the masks (specs: metrics.md section 8).
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;
 use volseg_geometry::{Affine, Orientation, Volume};

@@ -2,6 +2,7 @@
 //!
 //! `sam_full_size compare WEIGHTS EXPECTED.safetensors` against `scripts/parity/full_size.py`;
 //! `sam_full_size bench WEIGHTS [REPEATS]` prints one JSON line (see `scripts/peers/torch_vitb.py`, which calls it).
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use candle_core::{Device, Tensor};
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Least time of the operations of a ViT-B slice, one thread.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use candle_core::{DType, Device, Result, Tensor};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! Writes raw phantoms for a look: `dump OUT FIRST LAST [spacing nx ny nz]` (image i16, labels u8, one text line each).
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 use std::{fs, time::Instant};
 use volseg_phantom::{CtOptions, Size, breast_ultrasound, chest_xray, ct_abdomen};
 

@@ -1,4 +1,5 @@
 //! What the X-ray and ultrasound phantoms promise.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use volseg_phantom::{Error, PicturePhantom, breast_ultrasound, chest_xray};
 

@@ -1,4 +1,5 @@
 //! Draws a contact sheet of a synthetic CT: `cargo run --release -p volseg-preview --example phantom_sheet -- sheet.png [seed]`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 use std::{error::Error, fs};
 use volseg_geometry::{AnyVolume, Window};
 use volseg_phantom::{CtOptions, ct_abdomen};

@@ -1,4 +1,5 @@
 //! `train CONFIG OUT [--resume] [key=value ...]`: the trainer without the command line.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 use volseg_train::{Progress, TrainConfig, train_prompt};
 
 struct Lines;
