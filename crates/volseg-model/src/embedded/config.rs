@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 /// Sizes of the embedded network; stored in the metadata of its weights file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Side of the square input and of the masks, pixels; a multiple of 32.
     pub side: usize,
