@@ -2,7 +2,7 @@
 //!
 //! [`read`] finds out what a path is (by content, not by name) and gives an [`Image`]: the voxels exactly as stored, with the
 //! slope and intercept that make intensities of them, and an affine to RAS+ mm. Uncompressed files are mapped, not copied.
-//! [`write`] and [`write_labels`] choose the format by the name's ending. Files appear whole or not at all ([`AtomicFile`]).
+//! [`write()`] and [`write_labels`] choose the format by the name's ending. Files appear whole or not at all ([`AtomicFile`]).
 //!
 //! ```
 //! use volseg_geometry::{Affine, Volume};

@@ -64,7 +64,7 @@ pub fn write(path: &Path, image: &Image) -> Result<()> {
 /// a place for them: `.seg.nrrd` (names, colours, terminology) and NIfTI (a label table).
 ///
 /// # Errors
-/// As [`write`]; [`Error::InvalidArgument`] if the map is not as large as `reference`.
+/// As [`write()`]; [`Error::InvalidArgument`] if the map is not as large as `reference`.
 pub fn write_labels(path: &Path, labels: &LabelMap, reference: &Image, organs: &[OrganId]) -> Result<()> {
     if labels.dim() != reference.volume.dim() {
         return Err(Error::InvalidArgument {
@@ -99,7 +99,7 @@ pub fn write_labels(path: &Path, labels: &LabelMap, reference: &Image, organs: &
 /// more than one.
 ///
 /// # Errors
-/// As [`write`]; [`Error::InvalidArgument`] if `values` are not `count` maps.
+/// As [`write()`]; [`Error::InvalidArgument`] if `values` are not `count` maps.
 pub fn write_f32(path: &Path, values: &[f32], count: usize, reference: &Image) -> Result<()> {
     let dim = reference.volume.dim();
     let expected = dim.iter().product::<usize>().checked_mul(count);
