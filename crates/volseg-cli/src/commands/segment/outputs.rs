@@ -57,6 +57,10 @@ pub(super) fn write_all(
     began: Instant,
 ) -> anyhow::Result<()> {
     let writing = Instant::now();
+    let files = [Some(&args.output), args.save_probabilities.as_ref(), args.preview.as_ref(), args.stats.as_ref(), args.report.as_ref()];
+    for folder in files.into_iter().flatten().filter_map(|f| f.parent()).filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
+    }
     let measured = statistics(&result.labels, &image.volume, image.slope, image.intercept, &result.organs);
     volseg_io::write_labels(&args.output, &result.labels, image, &result.organs)
         .with_context(|| format!("could not write {}", args.output.display()))?;
