@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// auto, none, or LOW,HIGH in stored units (HU for CT)
     #[arg(long, default_value = "auto", value_name = "WINDOW", allow_hyphen_values = true)]
     window: WindowChoice,
-    /// Slices that one worker reads together
+    /// Accepted for scripts; has no effect yet: each worker reads one slice at a time
     #[arg(long, default_value_t = 1, value_name = "N")]
     batch: usize,
     /// Every second slice only, the others from their neighbours
