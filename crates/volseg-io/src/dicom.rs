@@ -9,8 +9,10 @@ mod file;
 mod geometry;
 mod pixels;
 mod series;
+mod survey;
 
-pub(crate) use archive::{is_archive, read_archive};
+pub(crate) use archive::{entries as archive_entries, is_archive, read_archive};
+pub(crate) use survey::{Contents, Group, of_archive as survey_archive, read as read_listed};
 
 use crate::{Error, Image, ReadOptions, Result, source};
 use file::File;

@@ -29,13 +29,17 @@ pub fn sha256_file(path: &Path) -> Result<String> {
 /// # Errors
 /// [`Error::Io`] if one cannot be read; [`Error::InvalidArgument`] for no file.
 pub fn sha256_files<P: AsRef<Path>>(paths: &[P]) -> Result<String> {
-    let mut digests = paths.iter().map(|p| sha256_file(p.as_ref())).collect::<Result<Vec<_>>>()?;
-    digests.sort_unstable();
-    match digests.as_slice() {
-        [] => Err(Error::InvalidArgument { what: "files", found: "none".into(), expected: "at least one".into() }),
-        [one] => Ok(one.clone()),
-        many => Ok(sha256(many.join("\n").as_bytes())),
+    let digests = paths.iter().map(|p| sha256_file(p.as_ref())).collect::<Result<Vec<_>>>()?;
+    if digests.is_empty() {
+        return Err(Error::InvalidArgument { what: "files", found: "none".into(), expected: "at least one".into() });
     }
+    Ok(of_digests(digests))
+}
+
+/// The rule of [`sha256_files`] for digests that are known already.
+pub(crate) fn of_digests(mut digests: Vec<String>) -> String {
+    digests.sort_unstable();
+    if let [one] = digests.as_slice() { one.clone() } else { sha256(digests.join("\n").as_bytes()) }
 }
 
 fn hex(bytes: &[u8]) -> String {

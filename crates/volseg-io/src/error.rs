@@ -47,6 +47,9 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
+    /// The files are no longer those that a manifest lists.
+    #[error("the files are not those that were listed; list them again")]
+    Changed,
     /// A DICOM folder or archive holds several series and none was chosen.
     #[error("{} series; choose one with its number or UID:\n{}", series.len(), SeriesList(series))]
     SeveralSeries {
@@ -112,6 +115,7 @@ impl Error {
             Self::Unsupported { .. } => "unsupported",
             Self::Limit { .. } => "limit",
             Self::NothingReadable { .. } => "nothing_readable",
+            Self::Changed => "changed",
             Self::SeveralSeries { .. } => "several_series",
             Self::CannotHold { .. } => "cannot_hold",
             Self::InvalidArgument { .. } => "invalid_argument",
@@ -130,7 +134,7 @@ impl Error {
     pub fn is_unreadable_input(&self) -> bool {
         match self {
             Self::Io { action, .. } => *action == "read",
-            Self::Malformed { .. } | Self::Unsupported { .. } | Self::NothingReadable { .. } | Self::Geometry(_) => {
+            Self::Malformed { .. } | Self::Unsupported { .. } | Self::NothingReadable { .. } | Self::Changed | Self::Geometry(_) => {
                 true
             }
             _ => false,

@@ -18,11 +18,36 @@ pub(crate) fn is_archive(bytes: &[u8]) -> bool {
 }
 
 pub(crate) fn read_archive(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
+    let mut files: Vec<(Vec<u8>, Shared)> = Vec::new();
+    let found = entries(bytes, options, &|_| true, &mut |name, content| {
+        if has_mark(&content) || is_bare(&content) {
+            files.push((name, Arc::new(content)));
+        }
+        Ok(())
+    })?;
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    if files.is_empty() {
+        return Err(Error::NothingReadable {
+            reason: format!("{found} entries in the archive, none of them {FORMAT}"),
+        });
+    }
+    let mut image = of_several(files.into_iter().map(|f| f.1).collect(), found, options)?;
+    image.sha256 = crate::sha256(bytes);
+    Ok(image)
+}
+
+/// Hands over names and contents of the `wanted` files, one at a time and in the order of the archive; gives the number of all
+/// entries. Every name is checked, wanted or not; the contents together stay within the limit.
+pub(crate) fn entries(
+    bytes: &[u8],
+    options: &ReadOptions,
+    wanted: &dyn Fn(&[u8]) -> bool,
+    visit: &mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<()>,
+) -> Result<usize> {
     let broken = |e: zip::result::ZipError| Error::malformed(ZIP, e.to_string());
     stated_entries(bytes)?;
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     let mut budget = options.limits.max_inflated_bytes;
-    let mut files: Vec<(Vec<u8>, Shared)> = Vec::new();
     for n in 0..archive.len() {
         {
             // Only looked at: encrypted entries cannot be opened, but have a name.
@@ -43,7 +68,7 @@ pub(crate) fn read_archive(bytes: &[u8], options: &ReadOptions) -> Result<Image>
             if entry.is_symlink() {
                 return Err(Error::malformed(ZIP, "an entry is a link"));
             }
-            if entry.is_dir() {
+            if entry.is_dir() || !wanted(name) {
                 continue;
             }
             if entry.size() > budget {
@@ -65,20 +90,10 @@ pub(crate) fn read_archive(bytes: &[u8], options: &ReadOptions) -> Result<Image>
             found: options.limits.max_inflated_bytes.saturating_add(1),
             allowed: options.limits.max_inflated_bytes,
         })?;
-        if has_mark(&content) || is_bare(&content) {
-            files.push((entry.name_raw().to_vec(), Arc::new(content)));
-        }
+        let name = entry.name_raw().to_vec();
+        visit(name, content)?;
     }
-    files.sort_by(|a, b| a.0.cmp(&b.0));
-    let found = archive.len();
-    if files.is_empty() {
-        return Err(Error::NothingReadable {
-            reason: format!("{found} entries in the archive, none of them {FORMAT}"),
-        });
-    }
-    let mut image = of_several(files.into_iter().map(|f| f.1).collect(), found, options)?;
-    image.sha256 = crate::sha256(bytes);
-    Ok(image)
+    Ok(archive.len())
 }
 
 /// Refuses an archive that announces too many entries, before its directory is read.

@@ -6,7 +6,7 @@ use super::{
     geometry,
     pixels::{Pixels, Samples},
 };
-use crate::{Error, Image, LabelName, ReadOptions, Result, Series, SeriesInfo, digest::sha256, voxels};
+use crate::{Error, Image, LabelName, ReadOptions, Result, Series, SeriesInfo, digest::{of_digests, sha256}, voxels};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use volseg_geometry::{AnyVolume, Modality, Volume, Voxel, VoxelKind};
@@ -135,13 +135,7 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
         warnings.push("colours were turned into grey values".into());
     }
     image.rgb = if layers == 1 { rgb } else { None };
-    image.modality = match first.modality().as_str() {
-        "CT" => Some(Modality::Ct),
-        "MR" => Some(Modality::Mr),
-        "US" | "IVUS" => Some(Modality::Ultrasound),
-        "CR" | "DX" | "RF" | "XA" | "MG" | "PX" => Some(Modality::Xray),
-        _ => None,
-    };
+    image.modality = modality(&first.modality());
     let held: &[u8] = (*first.original).as_ref();
     if [&b"MZ"[..], b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"].iter().any(|m| held.starts_with(m)) {
         warnings.push("the preamble of a file is that of a program (CVE-2019-11687)".into());
@@ -156,10 +150,19 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
     Ok(image)
 }
 
-fn digest(files: &[File]) -> String {
-    let mut all: Vec<String> = files.par_iter().map(|f| sha256((*f.original).as_ref())).collect();
-    all.sort_unstable();
-    if let [one] = all.as_slice() { one.clone() } else { sha256(all.join("\n").as_bytes()) }
+pub(super) fn digest(files: &[File]) -> String {
+    of_digests(files.par_iter().map(|f| sha256((*f.original).as_ref())).collect())
+}
+
+/// Modality of a header's text; `None` for those that no model here knows.
+pub(super) fn modality(text: &str) -> Option<Modality> {
+    match text {
+        "CT" => Some(Modality::Ct),
+        "MR" => Some(Modality::Mr),
+        "US" | "IVUS" => Some(Modality::Ultrasound),
+        "CR" | "DX" | "RF" | "XA" | "MG" | "PX" => Some(Modality::Xray),
+        _ => None,
+    }
 }
 
 /// Sorts along the normal; gives the number of volumes that lie at the same places.
