@@ -10,6 +10,7 @@ mod exit;
 mod global;
 mod inputs;
 mod options;
+mod request;
 mod version;
 
 use clap::Parser;

@@ -28,6 +28,9 @@ pub enum Error {
     /// The network.
     #[error(transparent)]
     Model(#[from] volseg_model::Error),
+    /// A preview.
+    #[error(transparent)]
+    Preview(#[from] volseg_preview::Error),
     /// A grid.
     #[error(transparent)]
     Geometry(#[from] volseg_geometry::Error),

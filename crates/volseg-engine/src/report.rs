@@ -1,7 +1,10 @@
 //! The run record: what was done to what, by digest and geometry, never by path or patient value.
 
 use crate::statistics::OrganStatistics;
+use crate::{Model, Request, Segmentation};
 use serde::Serialize;
+use serde_json::json;
+use volseg_io::Image;
 
 /// Seconds of wall time by stage.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -33,6 +36,31 @@ pub struct SliceConfidence {
     pub weakest_predicted_iou: f64,
     /// Slices with the organ.
     pub slices: usize,
+    /// Dice of the masks at the lowest and the highest of [`crate::CANDIDATE_THRESHOLDS`] (0.3 and 0.6), before overlaps are
+    /// settled: 1 if the threshold does not matter.
+    pub candidate_dice: f64,
+}
+
+/// Counts the voxels of an organ at the outer two thresholds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ThresholdCounts {
+    low: u64,
+    high: u64,
+}
+
+impl ThresholdCounts {
+    /// Adds voxels by whether they lie above the lowest and the highest threshold.
+    pub(crate) fn add(&mut self, above: impl Iterator<Item = (bool, bool)>) {
+        for (low, high) in above {
+            self.low += u64::from(low);
+            self.high += u64::from(high);
+        }
+    }
+
+    /// Dice of the two masks: the one at the higher threshold lies inside the other.
+    pub(crate) fn dice(self) -> f64 {
+        if self.low + self.high == 0 { 1.0 } else { 2.0 * self.high as f64 / (self.low + self.high) as f64 }
+    }
 }
 
 /// The record; serialised as JSON (schema `volseg.run/1`).
@@ -78,4 +106,53 @@ pub struct RunReport {
     pub timings: Timings,
     /// What the model is and is not for.
     pub notice: String,
+}
+
+/// What every report says.
+const NOTICE: &str = "Research use only: not a medical device, not for diagnosis. The embedded model was trained on synthetic CT, \
+     public chest X-rays and public breast ultrasounds; see the model card.";
+
+impl RunReport {
+    /// The record of a finished case; `measured` as [`crate::statistics`] gives it.
+    #[must_use]
+    pub fn new(
+        image: &Image,
+        model: &Model,
+        request: &Request,
+        result: &Segmentation,
+        measured: &[OrganStatistics],
+        threads: usize,
+    ) -> Self {
+        let modality = match json!(result.modality) {
+            serde_json::Value::String(name) => name,
+            _ => String::new(),
+        };
+        let organs: Vec<String> = result.organs.iter().map(ToString::to_string).collect();
+        let mut settings = request.settings();
+        settings["organs"] = json!(organs);
+        settings["modality"] = json!(modality);
+        settings["weights"] = json!(model.sha256());
+        Self {
+            schema: "volseg.run/1",
+            version: env!("CARGO_PKG_VERSION").into(),
+            input_sha256: image.sha256.clone(),
+            dim: image.volume.dim(),
+            spacing_mm: image.volume.affine().spacing_mm(),
+            orientation: image.volume.affine().orientation().to_string(),
+            modality,
+            model: model.name().into(),
+            weights_sha256: model.sha256().into(),
+            config_sha256: volseg_io::sha256(settings.to_string().as_bytes()),
+            prompts: request.prompts.name().into(),
+            device: "cpu".into(),
+            threads,
+            organs,
+            not_found: measured.iter().filter(|m| m.voxels == 0).map(|m| m.name.clone()).collect(),
+            statistics: measured.iter().filter(|m| m.voxels > 0).cloned().collect(),
+            confidence: result.confidence.clone(),
+            warnings: image.warnings.iter().chain(&result.warnings).cloned().collect(),
+            timings: result.timings.clone(),
+            notice: NOTICE.into(),
+        }
+    }
 }

@@ -37,6 +37,15 @@ impl Model {
         Ok(Self::Embedded { network: Box::new(network), sha256 })
     }
 
+    /// Name in reports: `embedded`, or the architecture.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Embedded { .. } => "embedded",
+            Self::Sam { model, .. } => model.arch().name(),
+        }
+    }
+
     /// Digest of the weights.
     #[must_use]
     pub fn sha256(&self) -> &str {
@@ -100,6 +109,19 @@ pub struct Request {
     pub fast: bool,
     /// Refuse a case that needs more, bytes.
     pub memory: Option<u64>,
+}
+
+impl Request {
+    /// The settings that change labels, in a fixed form for digests. Memory, batches and what else is kept do not count.
+    #[must_use]
+    pub fn settings(&self) -> serde_json::Value {
+        let organs = self.organs.as_ref().map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>());
+        serde_json::json!({
+            "organs": organs, "modality": self.modality, "plane": self.plane.map(|p| format!("{p:?}")),
+            "window": self.window.map(|w| format!("{w:?}")), "prompts": format!("{:?}", self.prompts),
+            "fast": self.fast, "threshold": self.threshold,
+        })
+    }
 }
 
 impl Default for Request {

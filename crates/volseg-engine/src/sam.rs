@@ -1,9 +1,10 @@
 //! Networks of SAM's family on the slices that prompts name, exactly as their official predictors compute them.
 
-use crate::report::{SliceConfidence, Timings};
+use crate::report::{SliceConfidence, ThresholdCounts, Timings};
 use crate::segment::{Observer, Segmentation, Stage, stack_of};
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, guess_modality};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use volseg_geometry::{LabelMap, Modality, OrganId, PixelBox, Plane, SliceStack, Volume, Window};
@@ -71,6 +72,7 @@ pub(crate) fn segment(
     }
     let mut probabilities = request.keep_probabilities.then(|| vec![0f32; voxels * organs.len()]);
     let mut ious: Vec<(usize, u8, f64)> = Vec::new();
+    let mut counts: BTreeMap<u8, ThresholdCounts> = BTreeMap::new();
     let done = AtomicUsize::new(0);
     // Small chunks bound the memory: full-size probabilities of a chunk only.
     for chunk in slices.chunks(threads.max(1)) {
@@ -107,6 +109,8 @@ pub(crate) fn segment(
             }
             for a in &answers {
                 ious.push((slice, a.organ, f64::from(a.iou)));
+                let above = |p: &f32| (*p > CANDIDATE_THRESHOLDS[0], *p > CANDIDATE_THRESHOLDS[3]);
+                counts.entry(a.organ).or_default().add(a.probabilities.iter().map(above));
                 if let Some(all) = &mut probabilities {
                     let k = organs.iter().position(|o| o.get() == a.organ).unwrap_or(0);
                     for (p, v) in a.probabilities.iter().enumerate() {
@@ -127,6 +131,7 @@ pub(crate) fn segment(
                 weakest_slice: weakest.0,
                 weakest_predicted_iou: weakest.2,
                 slices: mine.len(),
+                candidate_dice: counts.get(&o.get()).copied().unwrap_or_default().dice(),
             })
         })
         .collect();

@@ -2,8 +2,8 @@
 
 use crate::assemble::assemble;
 use crate::body::View;
-use crate::pass::{Answer, Question, ask};
-use crate::report::{SliceConfidence, Timings};
+use crate::pass::{Answer, Question, STEPS, ask};
+use crate::report::{SliceConfidence, ThresholdCounts, Timings};
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, PromptMode, Request, cleanup, guess_modality};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -275,6 +275,7 @@ fn between(before: &[Answer], after: &[Answer]) -> Vec<Answer> {
 }
 
 fn confidence(answers: &[Vec<Answer>], organs: &[OrganId]) -> Vec<SliceConfidence> {
+    let [low, .., high] = CANDIDATE_THRESHOLDS.map(|t| ((t / (1.0 - t)).ln() * STEPS) as i16);
     organs
         .iter()
         .filter_map(|o| {
@@ -284,12 +285,17 @@ fn confidence(answers: &[Vec<Answer>], organs: &[OrganId]) -> Vec<SliceConfidenc
                 .flat_map(|(s, v)| v.iter().filter(|a| a.organ == o.get()).map(move |a| (s, f64::from(a.iou))))
                 .collect();
             let weakest = found.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1))?;
+            let mut counts = ThresholdCounts::default();
+            for a in answers.iter().flatten().filter(|a| a.organ == o.get()) {
+                counts.add(a.logits.iter().map(|&l| (l > low, l > high)));
+            }
             Some(SliceConfidence {
                 organ: o.to_string(),
                 mean_predicted_iou: found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64,
                 weakest_slice: weakest.0,
                 weakest_predicted_iou: weakest.1,
                 slices: found.len(),
+                candidate_dice: counts.dice(),
             })
         })
         .collect()

@@ -134,9 +134,11 @@ impl Error {
     pub fn is_unreadable_input(&self) -> bool {
         match self {
             Self::Io { action, .. } => *action == "read",
-            Self::Malformed { .. } | Self::Unsupported { .. } | Self::NothingReadable { .. } | Self::Changed | Self::Geometry(_) => {
-                true
-            }
+            Self::Malformed { .. }
+            | Self::Unsupported { .. }
+            | Self::NothingReadable { .. }
+            | Self::Changed
+            | Self::Geometry(_) => true,
             _ => false,
         }
     }

@@ -108,12 +108,7 @@ pub fn survey(archive: &Path, options: &ReadOptions) -> Result<Survey> {
 ///
 /// # Errors
 /// [`Error::Changed`] if its digest is another by now; all errors of [`crate::read`].
-pub fn read_found(
-    locator: &Locator,
-    files: Option<&[String]>,
-    sha256: &str,
-    options: &ReadOptions,
-) -> Result<Image> {
+pub fn read_found(locator: &Locator, files: Option<&[String]>, sha256: &str, options: &ReadOptions) -> Result<Image> {
     let name = |text: &String| locator::unescaped(text).ok_or(Error::Changed);
     match locator {
         Locator::File(path) => {

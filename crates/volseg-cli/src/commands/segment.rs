@@ -6,14 +6,14 @@ mod outputs;
 use crate::{
     exit::{ExitCode, usage_error},
     global::{Global, Level},
-    inputs::{self, WindowChoice},
+    inputs,
+    request::{RequestArgs, load_model},
 };
-use asked::{load_model, prompt_mode};
+use asked::prompt_mode;
 use indicatif::ProgressBar;
 use outputs::write_all;
 use std::{path::PathBuf, time::Instant};
 use volseg_engine::{Observer, Request, Stage, segment};
-use volseg_geometry::{Modality, OrganId, Plane};
 
 /// Find organs in a CT, an X-ray or an ultrasound
 #[derive(clap::Args)]
@@ -29,30 +29,11 @@ pub(crate) struct Args {
     /// Label map to write: .nii, .nii.gz, .nrrd, .seg.nrrd, .mha or .png (single slices)
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// embedded, or a weights file
-    #[arg(long, default_value = "embedded", value_name = "NAME|FILE")]
-    model: String,
-    /// auto, ct, xray, ultrasound or mr
-    #[arg(long, default_value = "auto", value_name = "MODALITY")]
-    modality: String,
-    /// Organs to find, comma-separated [default: all that the model knows for the modality]
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    organs: Vec<String>,
+    #[command(flatten)]
+    ask: RequestArgs,
     /// auto, organ, FILE.json, boxes-from:LABELS or points-from:LABELS
     #[arg(long, default_value = "auto", value_name = "PROMPTS")]
     prompts: String,
-    /// auto, axial, coronal or sagittal
-    #[arg(long, default_value = "auto", value_name = "PLANE")]
-    plane: String,
-    /// auto, none, or LOW,HIGH in stored units (HU for CT)
-    #[arg(long, default_value = "auto", value_name = "WINDOW", allow_hyphen_values = true)]
-    window: WindowChoice,
-    /// Accepted for scripts; has no effect yet: each worker reads one slice at a time
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    batch: usize,
-    /// Every second slice only, the others from their neighbours
-    #[arg(long)]
-    fast: bool,
     /// Also one file per organ, into this folder
     #[arg(long, value_name = "DIR")]
     per_organ: Option<PathBuf>,
@@ -90,25 +71,11 @@ impl Observer for Bar {
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let auto = |text: &str| text == "auto";
-    let usage = |e: volseg_geometry::Error| usage_error(e.to_string());
-    let organs = args.organs.iter().map(|o| o.parse().map_err(usage)).collect::<Result<Vec<OrganId>, _>>()?;
     let mut request = Request {
-        organs: (!organs.is_empty()).then_some(organs),
-        modality: (!auto(&args.modality)).then(|| args.modality.parse::<Modality>()).transpose().map_err(usage)?,
-        plane: (!auto(&args.plane)).then(|| args.plane.parse::<Plane>()).transpose().map_err(usage)?,
-        window: args.window.window(),
-        batch: args.batch,
         keep_probabilities: args.save_probabilities.is_some(),
         candidates: args.candidates.is_some(),
-        fast: args.fast,
-        memory: global.memory,
-        ..Request::default()
+        ..args.ask.request(global)?
     };
-    if let Some(list) = &mut request.organs {
-        list.sort();
-        list.dedup();
-    }
     outputs::check(&args)?;
     let image = inputs::image(&args.input, args.series.as_deref())?;
     for w in &image.warnings {
@@ -116,7 +83,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     outputs::check_fits(&args, &image)?;
     let read_s = began.elapsed().as_secs_f64();
-    let model = load_model(&args.model)?;
+    let model = load_model(&args.ask.model)?;
     request.prompts = prompt_mode(&args, &image, &request, global)?;
     let bar = Bar(global.bar(1, "slices"));
     let mut result = segment(&image, &model, &request, global.threads, &bar).map_err(|e| match e {

@@ -6,7 +6,11 @@ use super::{
     geometry,
     pixels::{Pixels, Samples},
 };
-use crate::{Error, Image, LabelName, ReadOptions, Result, Series, SeriesInfo, digest::{of_digests, sha256}, voxels};
+use crate::{
+    Error, Image, LabelName, ReadOptions, Result, Series, SeriesInfo,
+    digest::{of_digests, sha256},
+    voxels,
+};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use volseg_geometry::{AnyVolume, Modality, Volume, Voxel, VoxelKind};

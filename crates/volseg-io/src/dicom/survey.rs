@@ -145,7 +145,11 @@ pub(crate) fn of_archive(bytes: &[u8], options: &ReadOptions) -> Result<BTreeMap
         let cut = name.iter().rposition(|&b| b == b'/').map_or(0, |n| n + 1);
         let (folder, file) = name.split_at(cut);
         if file != b"DICOMDIR" && !file.starts_with(b".") {
-            folders.entry(folder.to_vec()).or_default().add(file.to_vec(), &(Arc::new(content) as Shared), &options.limits);
+            folders.entry(folder.to_vec()).or_default().add(
+                file.to_vec(),
+                &(Arc::new(content) as Shared),
+                &options.limits,
+            );
         }
         Ok(())
     })?;

@@ -1,39 +1,11 @@
-//! What `segment` works with beside the image: weights and prompts.
+//! Where the prompts of `segment` come from.
 
 use super::Args;
 use crate::{exit::usage_error, global::Global, inputs};
-use anyhow::Context;
 use std::{collections::BTreeMap, path::Path};
-use volseg_engine::{Model, Per, PromptFile, PromptMode, Request, boxes_from, points_from};
+use volseg_engine::{Per, PromptFile, PromptMode, Request, boxes_from, points_from};
 use volseg_geometry::{OrganId, Plane, SliceStack};
 use volseg_io::Image;
-
-/// The model of a name or file.
-pub(crate) fn load_model(name: &str) -> anyhow::Result<Model> {
-    if name == "embedded" {
-        let bytes = volseg_model::embedded::SHIPPED;
-        return Ok(Model::embedded(bytes, volseg_io::sha256(bytes))?);
-    }
-    let path = Path::new(name);
-    if !path.exists() {
-        return Err(usage_error(format!(
-            "--model: found {name}, expected `embedded` or a .safetensors file (made by `volseg weights import` or `volseg train`)"
-        )));
-    }
-    let context = || format!("could not use the weights {name}");
-    match volseg_model::embedded::Weights::read(path) {
-        Ok(_) => {
-            let bytes = std::fs::read(path).with_context(context)?;
-            let digest = volseg_io::sha256(&bytes);
-            Model::embedded(&bytes, digest).with_context(context)
-        }
-        // Not of the embedded kind: the loader of SAM's family says what is wrong with it, if anything.
-        Err(_) => Ok(Model::Sam {
-            model: Box::new(volseg_model::sam::SamModel::load(path).with_context(context)?),
-            sha256: volseg_io::sha256_file(path).with_context(context)?,
-        }),
-    }
-}
 
 /// Where the prompts of this run come from.
 pub(crate) fn prompt_mode(args: &Args, image: &Image, request: &Request, global: &Global) -> anyhow::Result<PromptMode> {

@@ -4,13 +4,8 @@ use super::Args;
 use crate::{exit::usage_error, global::Global};
 use anyhow::Context;
 use std::{path::Path, time::Instant};
-use volseg_engine::{Model, OrganStatistics, Request, RunReport, Segmentation, statistics};
-use volseg_geometry::{LabelMap, Modality, OrganId, Window};
+use volseg_engine::{Model, OrganStatistics, Request, RunReport, Segmentation, only_organ, preview_png, statistics};
 use volseg_io::{AtomicFile, Image};
-
-/// What every report and model card says.
-const NOTICE: &str = "Research use only: not a medical device, not for diagnosis. The embedded model was trained on synthetic CT, \
-     public chest X-rays and public breast ultrasounds; see the model card.";
 
 /// Refuses outputs that cannot be written, before any work.
 pub(super) fn check(args: &Args) -> anyhow::Result<()> {
@@ -68,7 +63,7 @@ pub(super) fn write_all(
         std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         let extension = if image.is_picture() { "png" } else { "nii.gz" };
         for organ in &result.organs {
-            let only = keep(&result.labels, *organ)?;
+            let only = only_organ(&result.labels, *organ)?;
             volseg_io::write_labels(&folder.join(format!("{organ}.{extension}")), &only, image, &[*organ])?;
         }
     }
@@ -86,7 +81,7 @@ pub(super) fn write_all(
             .with_context(|| format!("could not write {}", path.display()))?;
     }
     if let Some(path) = &args.preview {
-        preview(path, image, result)?;
+        AtomicFile::write(path, &preview_png(image, result)?)?;
     }
     if let Some(path) = &args.stats {
         write_statistics(path, &measured)?;
@@ -94,27 +89,10 @@ pub(super) fn write_all(
     result.timings.write_s = writing.elapsed().as_secs_f64();
     result.timings.total_s = began.elapsed().as_secs_f64();
     if let Some(path) = &args.report {
-        let report = report(args, image, model, request, result, &measured, global)?;
+        let report = RunReport::new(image, model, request, result, &measured, global.threads);
         AtomicFile::write(path, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     }
     summary(args, image, result, &measured, global)
-}
-
-fn keep(labels: &LabelMap, organ: OrganId) -> anyhow::Result<LabelMap> {
-    let voxels = labels.voxels().iter().map(|&v| if v == organ.get() { v } else { 0 }).collect();
-    Ok(LabelMap::from_vec(voxels, labels.dim(), *labels.affine())?)
-}
-
-fn preview(path: &Path, image: &Image, result: &Segmentation) -> anyhow::Result<()> {
-    let mut scene = volseg_preview::Scene::new(&image.volume)
-        .with_scale(image.slope, image.intercept)
-        .with_labels(&result.labels);
-    if image.is_picture() {
-        scene = scene.as_picture();
-    }
-    let window = if image.is_picture() { Window::of(Modality::Xray) } else { Window::of(result.modality) };
-    let sheet = volseg_preview::draw(&scene, &volseg_preview::Options::new(window))?;
-    Ok(AtomicFile::write(path, &sheet.to_png()?)?)
 }
 
 fn write_statistics(path: &Path, measured: &[OrganStatistics]) -> anyhow::Result<()> {
@@ -141,49 +119,6 @@ fn write_statistics(path: &Path, measured: &[OrganStatistics]) -> anyhow::Result
         serde_json::to_string_pretty(measured)? + "\n"
     };
     Ok(AtomicFile::write(path, text.as_bytes())?)
-}
-
-fn report(
-    args: &Args,
-    image: &Image,
-    model: &Model,
-    request: &Request,
-    result: &Segmentation,
-    measured: &[OrganStatistics],
-    global: &Global,
-) -> anyhow::Result<RunReport> {
-    let not_found: Vec<String> = measured.iter().filter(|m| m.voxels == 0).map(|m| m.name.clone()).collect();
-    let modality = serde_json::to_value(result.modality)?.as_str().unwrap_or_default().to_owned();
-    let organs: Vec<String> = result.organs.iter().map(ToString::to_string).collect();
-    let settings = serde_json::json!({
-        "organs": organs, "modality": modality, "plane": args.plane, "window": format!("{:?}", args.window), "prompts": format!("{:?}", request.prompts),
-        "fast": args.fast, "threshold": request.threshold, "weights": model.sha256(),
-    });
-    Ok(RunReport {
-        schema: "volseg.run/1",
-        version: env!("CARGO_PKG_VERSION").into(),
-        input_sha256: image.sha256.clone(),
-        dim: image.volume.dim(),
-        spacing_mm: image.volume.affine().spacing_mm(),
-        orientation: image.volume.affine().orientation().to_string(),
-        modality,
-        model: match model {
-            Model::Embedded { .. } => "embedded".into(),
-            Model::Sam { model, .. } => model.arch().name().into(),
-        },
-        weights_sha256: model.sha256().into(),
-        config_sha256: volseg_io::sha256(settings.to_string().as_bytes()),
-        prompts: request.prompts.name().into(),
-        device: "cpu".into(),
-        threads: global.threads,
-        organs,
-        not_found,
-        statistics: measured.iter().filter(|m| m.voxels > 0).cloned().collect(),
-        confidence: result.confidence.clone(),
-        warnings: image.warnings.iter().chain(&result.warnings).cloned().collect(),
-        timings: result.timings.clone(),
-        notice: NOTICE.into(),
-    })
 }
 
 fn summary(

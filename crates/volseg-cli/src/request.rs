@@ -1,0 +1,84 @@
+//! Options that say what to look for and with what, for every command that segments.
+
+use crate::{exit::usage_error, global::Global, inputs::WindowChoice};
+use anyhow::Context;
+use std::path::Path;
+use volseg_engine::{Model, Request};
+use volseg_geometry::{Modality, OrganId, Plane};
+
+/// Model and request as written.
+#[derive(clap::Args)]
+pub(crate) struct RequestArgs {
+    /// embedded, or a weights file
+    #[arg(long, default_value = "embedded", value_name = "NAME|FILE")]
+    pub(crate) model: String,
+    /// auto, ct, xray, ultrasound or mr
+    #[arg(long, default_value = "auto", value_name = "MODALITY")]
+    modality: String,
+    /// Organs to find, comma-separated [default: all that the model knows for the modality]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    organs: Vec<String>,
+    /// auto, axial, coronal or sagittal
+    #[arg(long, default_value = "auto", value_name = "PLANE")]
+    plane: String,
+    /// auto, none, or LOW,HIGH in stored units (HU for CT)
+    #[arg(long, default_value = "auto", value_name = "WINDOW", allow_hyphen_values = true)]
+    window: WindowChoice,
+    /// Accepted for scripts; has no effect yet: each worker reads one slice at a time
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    batch: usize,
+    /// Every second slice only, the others from their neighbours
+    #[arg(long)]
+    fast: bool,
+}
+
+impl RequestArgs {
+    /// The request, with prompts by organ name.
+    ///
+    /// # Errors
+    /// A usage error for an unknown organ, modality or plane.
+    pub(crate) fn request(&self, global: &Global) -> anyhow::Result<Request> {
+        let auto = |text: &str| text == "auto";
+        let usage = |e: volseg_geometry::Error| usage_error(e.to_string());
+        let mut organs = self.organs.iter().map(|o| o.parse().map_err(usage)).collect::<Result<Vec<OrganId>, _>>()?;
+        organs.sort();
+        organs.dedup();
+        Ok(Request {
+            organs: (!organs.is_empty()).then_some(organs),
+            modality: (!auto(&self.modality)).then(|| self.modality.parse::<Modality>()).transpose().map_err(usage)?,
+            plane: (!auto(&self.plane)).then(|| self.plane.parse::<Plane>()).transpose().map_err(usage)?,
+            window: self.window.window(),
+            batch: self.batch,
+            fast: self.fast,
+            memory: global.memory,
+            ..Request::default()
+        })
+    }
+}
+
+/// The model of a name or file.
+pub(crate) fn load_model(name: &str) -> anyhow::Result<Model> {
+    if name == "embedded" {
+        let bytes = volseg_model::embedded::SHIPPED;
+        return Ok(Model::embedded(bytes, volseg_io::sha256(bytes))?);
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        return Err(usage_error(format!(
+            "--model: found {name}, expected `embedded` or a .safetensors file (made by `volseg weights import` or `volseg train`)"
+        )));
+    }
+    let context = || format!("could not use the weights {name}");
+    match volseg_model::embedded::Weights::read(path) {
+        Ok(_) => {
+            let bytes = std::fs::read(path).with_context(context)?;
+            let digest = volseg_io::sha256(&bytes);
+            Model::embedded(&bytes, digest).with_context(context)
+        }
+        // Not of the embedded kind: the loader of SAM's family says what is wrong with it, if anything.
+        Err(_) => Ok(Model::Sam {
+            model: Box::new(volseg_model::sam::SamModel::load(path).with_context(context)?),
+            sha256: volseg_io::sha256_file(path).with_context(context)?,
+        }),
+    }
+}
