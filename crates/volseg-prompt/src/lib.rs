@@ -1,6 +1,7 @@
 //! Prompts for a promptable network with nobody to give them: saliency of an image-text model, a dense CRF, the largest
 //! component, then a box, points and a text token.
 
+pub mod crf;
 mod error;
 
 pub use error::Error;
