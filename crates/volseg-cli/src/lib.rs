@@ -6,6 +6,7 @@
 
 mod allocator;
 mod commands;
+mod dicom_out;
 mod exit;
 mod global;
 mod inputs;

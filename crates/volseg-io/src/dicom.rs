@@ -4,14 +4,25 @@
 //! memory or stack; compressed pixels are decoded by the codecs of dicom-rs, after their sizes were compared with the header.
 
 mod archive;
+mod color;
+mod contour;
 mod dataset;
 mod file;
 mod geometry;
+mod objects;
+mod origin;
 mod pixels;
+mod rtstruct;
+mod seg;
+mod seg_read;
 mod series;
 mod survey;
 
 pub(crate) use archive::{entries as archive_entries, is_archive, read_archive};
+pub use objects::{DicomOptions, SegForm};
+pub(crate) use origin::Origin;
+pub use rtstruct::write_rtstruct;
+pub use seg::write_dicom_seg;
 pub(crate) use survey::{Contents, Group, of_archive as survey_archive, read as read_listed};
 
 use crate::{Error, Image, ReadOptions, Result, source};

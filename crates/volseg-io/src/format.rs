@@ -17,6 +17,8 @@ pub enum Format {
     Mha,
     Mhd,
     Png,
+    /// DICOM segmentation; only for labels on a DICOM series.
+    DicomSeg,
 }
 
 impl Format {
@@ -37,11 +39,12 @@ impl Format {
             (".mha", Self::Mha),
             (".mhd", Self::Mhd),
             (".png", Self::Png),
+            (".dcm", Self::DicomSeg),
         ];
         endings.iter().find(|(e, _)| name.ends_with(e)).map(|&(_, f)| f).ok_or_else(|| Error::InvalidArgument {
             what: "output name",
             found: path.display().to_string(),
-            expected: "an ending of .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd or .png".into(),
+            expected: "an ending of .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd, .png or .dcm".into(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Error, MetaHeader, NiftiHeader, Result};
 use std::fmt;
-use volseg_geometry::{AnyVolume, LabelMap, Modality, Volume};
+use volseg_geometry::{AnyVolume, LabelMap, Modality, OrganId, Volume};
 
 /// An image with what its file says about it.
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub struct Image {
     /// What the file was; `None` for an image that was not read.
     pub format: Option<&'static str>,
     pub(crate) picture: bool,
+    pub(crate) origin: Option<std::sync::Arc<crate::dicom::Origin>>,
     pub(crate) rgb: Option<Vec<u8>>,
 }
 
@@ -48,6 +49,7 @@ impl Image {
             sha256: String::new(),
             format: None,
             picture: false,
+            origin: None,
             rgb: None,
         }
     }
@@ -62,6 +64,12 @@ impl Image {
     #[must_use]
     pub fn is_picture(&self) -> bool {
         self.picture
+    }
+
+    /// Whether it was read from DICOM pictures, so that a DICOM object can refer to its slices.
+    #[must_use]
+    pub fn is_dicom_series(&self) -> bool {
+        self.origin.is_some()
     }
 
     /// Red, green, blue of each pixel, row by row, if the picture has colours; [`Image::volume`] holds its grey values.
@@ -137,6 +145,12 @@ pub struct LabelName {
     pub name: String,
     /// Colour, if the file has one.
     pub rgb: Option<[u8; 3]>,
+}
+
+impl From<OrganId> for LabelName {
+    fn from(id: OrganId) -> Self {
+        Self { value: id.get().into(), name: id.organ().name.into(), rgb: Some(id.organ().rgb) }
+    }
 }
 
 /// Which series of a DICOM folder or archive to read.

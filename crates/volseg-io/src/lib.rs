@@ -4,6 +4,10 @@
 //! slope and intercept that make intensities of them, and an affine to RAS+ mm. Uncompressed files are mapped, not copied.
 //! [`write()`] and [`write_labels`] choose the format by the name's ending. Files appear whole or not at all ([`AtomicFile`]).
 //!
+//! Labels of an image that was read from DICOM go back to it with [`write_dicom_seg`] (segmentation object) and
+//! [`write_rtstruct`] (contours): both take the label map, the [`Image`] it belongs to, `names` (`organs.iter().map(|&id|
+//! id.into())` gives them) and [`DicomOptions`]. [`read`] gives a segmentation object back as a label map.
+//!
 //! ```
 //! use volseg_geometry::{Affine, Volume};
 //! use volseg_io::{Image, ReadOptions, read, write};
@@ -37,6 +41,7 @@ mod survey;
 mod voxels;
 
 pub use atomic::AtomicFile;
+pub use dicom::{DicomOptions, SegForm, write_dicom_seg, write_rtstruct};
 pub use digest::{sha256, sha256_file, sha256_files};
 pub use error::{Error, Result};
 pub use format::{Format, read};

@@ -4,6 +4,7 @@ mod fields;
 mod segments;
 mod write;
 
+pub(crate) use segments::colour;
 pub(crate) use write::{Form, write};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Writing: what is to be written, in one form for all formats.
 
 use crate::{
-    Error, Format, Header, Image, LabelName, Result, metaimage, nifti, nrrd, picture,
+    DicomOptions, Error, Format, Header, Image, LabelName, Result, dicom, metaimage, nifti, nrrd, picture,
     voxels::{converted, range, rescaled},
 };
 use std::path::Path;
@@ -33,6 +33,12 @@ pub(crate) struct Content<'a> {
 /// [`Error::CannotHold`] if the format cannot hold the image; [`Error::Io`]. Nothing is left behind then.
 pub fn write(path: &Path, image: &Image) -> Result<()> {
     let format = Format::of_output(path)?;
+    if format == Format::DicomSeg {
+        return Err(Error::CannotHold {
+            format: "DICOM SEG",
+            what: "an image without the DICOM series whose slices it labels".into(),
+        });
+    }
     if format == Format::Png
         && let Some(rgb) = image.rgb()
     {
@@ -61,7 +67,8 @@ pub fn write(path: &Path, image: &Image) -> Result<()> {
 }
 
 /// Writes a label map on the grid of `reference` (its affine bit by bit), with the names of `organs` where the format has
-/// a place for them: `.seg.nrrd` (names, colours, terminology) and NIfTI (a label table).
+/// a place for them: `.seg.nrrd` and `.dcm` (names, colours, terminology) and NIfTI (a label table). `.dcm` needs a DICOM
+/// series as `reference`; [`crate::write_dicom_seg`] has more options.
 ///
 /// # Errors
 /// As [`write()`]; [`Error::InvalidArgument`] if the map is not as large as `reference`.
@@ -73,13 +80,14 @@ pub fn write_labels(path: &Path, labels: &LabelMap, reference: &Image, organs: &
             expected: format!("{:?}, as the image has", reference.volume.dim()),
         });
     }
-    let names: Vec<LabelName> = organs
-        .iter()
-        .map(|id| LabelName { value: id.get().into(), name: id.organ().name.into(), rgb: Some(id.organ().rgb) })
-        .collect();
+    let names: Vec<LabelName> = organs.iter().map(|&id| id.into()).collect();
+    let format = Format::of_output(path)?;
+    if format == Format::DicomSeg {
+        return dicom::write_dicom_seg(path, labels, reference, &names, &DicomOptions::default());
+    }
     dispatch(
         path,
-        Format::of_output(path)?,
+        format,
         &Content {
             bytes: labels.voxels(),
             kind: VoxelKind::U8,
@@ -139,6 +147,7 @@ fn dispatch(path: &Path, format: Format, content: &Content<'_>) -> Result<()> {
         Format::Mha => metaimage::write(path, content, false),
         Format::Mhd => metaimage::write(path, content, true),
         Format::Png => picture::write(path, content),
+        Format::DicomSeg => Err(Error::CannotHold { format: "DICOM SEG", what: "anything but a label map".into() }),
     }
 }
 

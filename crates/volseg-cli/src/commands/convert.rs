@@ -1,7 +1,8 @@
 //! `volseg convert`: the same voxels in another format.
 
 use crate::{
-    exit::ExitCode,
+    dicom_out::{self, DicomForm},
+    exit::{ExitCode, usage_error},
     global::{Global, Level},
     inputs,
 };
@@ -14,16 +15,24 @@ use volseg_io::{Error, Format, ReadOptions, Series};
 Examples:
   volseg convert dicom/ -o ct.nii.gz             a DICOM series as NIfTI
   volseg convert series.zip --series 2 -o ct.mha  the second series of an archive
-  volseg convert labels.nii.gz -o labels.seg.nrrd a label map for 3D Slicer")]
+  volseg convert labels.nii.gz -o labels.seg.nrrd a label map for 3D Slicer
+  volseg convert labels.nii.gz --source dicom/ -o seg.dcm  a label map as DICOM segmentation of a series
+  volseg convert seg.dcm -o labels.nii.gz        and back")]
 pub(crate) struct Args {
     /// Image: NIfTI, NRRD, MetaImage, DICOM (file, folder or zip) or a picture
     input: PathBuf,
-    /// Output: .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd or .png (one slice)
+    /// Output: .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd, .png (one slice) or .dcm (labels on the series of --source)
     #[arg(short, long)]
     output: PathBuf,
     /// DICOM series: its number in the list, or its UID
     #[arg(long, value_name = "UID|N")]
     series: Option<String>,
+    /// DICOM series that the labels belong to, for a .dcm output
+    #[arg(long, value_name = "DICOM")]
+    source: Option<PathBuf>,
+    /// What a .dcm output is
+    #[arg(long, value_enum, default_value = "seg", value_name = "FORM")]
+    dicom_form: DicomForm,
     /// Which volume of a file with several, from 0
     #[arg(long, value_name = "N")]
     frame: Option<usize>,
@@ -31,7 +40,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     // Before a long read: a wrong ending is a usage error.
-    let format = Format::of_output(&args.output).map_err(|e| crate::exit::usage_error(e.to_string()))?;
+    let format = Format::of_output(&args.output).map_err(|e| usage_error(e.to_string()))?;
+    if format == Format::DicomSeg {
+        return to_dicom(&args, global);
+    }
     let options =
         ReadOptions { series: args.series.as_deref().map(Series::parse), frame: args.frame, ..ReadOptions::default() };
     let image = inputs::read(&args.input, &options)?;
@@ -47,5 +59,25 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     let [x, y, z] = image.volume.dim();
     global.say(format_args!("{}: {x} x {y} x {z} voxels, {}", args.output.display(), image.volume.kind().name()))?;
+    Ok(ExitCode::Done)
+}
+
+/// A label map as a DICOM object on the slices of a series.
+fn to_dicom(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let Some(source) = &args.source else {
+        return Err(usage_error(
+            "a .dcm output refers to the slices of a DICOM series: give the series that the labels belong to with --source",
+        ));
+    };
+    let (labels, file) = inputs::labels(&args.input)?;
+    let image = inputs::image(source, args.series.as_deref())?;
+    for warning in file.warnings.iter().chain(&image.warnings) {
+        global.log(Level::Warn, warning);
+    }
+    dicom_out::check(&args.output, &image)?;
+    let labels = inputs::on_grid_of(labels, &image)?;
+    dicom_out::write(&args.output, args.dicom_form, &labels, &image, &file.labels, ("", ""))?;
+    let [x, y, z] = labels.dim();
+    global.say(format_args!("{}: labels on {z} slices of {x} x {y}", args.output.display()))?;
     Ok(ExitCode::Done)
 }

@@ -4,6 +4,7 @@ mod asked;
 mod outputs;
 
 use crate::{
+    dicom_out::DicomForm,
     exit::{ExitCode, usage_error},
     global::{Global, Level},
     inputs,
@@ -20,13 +21,14 @@ use volseg_engine::{Observer, Request, Stage, segment};
 #[command(after_help = "Examples:
   volseg segment ct.nii.gz -o organs.seg.nrrd --preview organs.png
   volseg segment dicom-folder -o organs.nii.gz --organs liver,spleen --stats organs.csv
+  volseg segment dicom-folder -o organs.dcm        a DICOM segmentation for the PACS
   volseg segment chest.png -o lungs.png --modality xray
   volseg segment ct.nii.gz -o liver.nii.gz --prompts boxes.json
   volseg segment slice.png -o mask.png --model sam-med2d.safetensors --prompts box.json")]
 pub(crate) struct Args {
     /// Image: NIfTI, NRRD, MetaImage, DICOM (file, folder or zip) or a picture
     input: PathBuf,
-    /// Label map to write: .nii, .nii.gz, .nrrd, .seg.nrrd, .mha or .png (single slices)
+    /// Label map to write: .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .png (single slices) or .dcm (for a DICOM input)
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
@@ -52,6 +54,9 @@ pub(crate) struct Args {
     /// Record of the run
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
+    /// What a .dcm output is
+    #[arg(long, value_enum, default_value = "seg", value_name = "FORM")]
+    dicom_form: DicomForm,
     /// Series of a DICOM folder or archive: its number in the list, or its UID
     #[arg(long, value_name = "UID|N")]
     series: Option<String>,

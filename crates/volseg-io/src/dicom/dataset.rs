@@ -193,7 +193,12 @@ impl Dataset {
 
     /// A 16-bit number (US).
     pub(super) fn short(&self, bytes: &[u8], tag: u32) -> Option<u16> {
-        number::<2>(self.bytes(bytes, tag)?, 0, self.syntax.big).map(|v| v as u16)
+        self.short_at(bytes, tag, 0)
+    }
+
+    /// A 16-bit number of several, at a byte of the value.
+    pub(super) fn short_at(&self, bytes: &[u8], tag: u32, at: usize) -> Option<u16> {
+        number::<2>(self.bytes(bytes, tag)?, at, self.syntax.big).map(|v| v as u16)
     }
 
     /// The items of a sequence.

@@ -30,6 +30,8 @@ pub(super) struct Place {
     /// Between rows, between columns.
     pub(super) spacing: Option<[f64; 2]>,
     pub(super) thickness: Option<f64>,
+    /// SpacingBetweenSlices.
+    pub(super) between: Option<f64>,
     pub(super) slope: Option<f64>,
     pub(super) intercept: Option<f64>,
     /// Number of the segment in a SEG.
@@ -105,7 +107,8 @@ impl File {
     }
 
     pub(super) fn is_segmentation(&self) -> bool {
-        self.text(0x0008_0016) == "1.2.840.10008.5.1.4.1.1.66.4" || self.modality() == "SEG"
+        matches!(self.text(0x0008_0016).as_str(), "1.2.840.10008.5.1.4.1.1.66.4" | "1.2.840.10008.5.1.4.1.1.66.7")
+            || self.modality() == "SEG"
     }
 
     /// Frames; at least 1.
@@ -164,6 +167,7 @@ impl File {
         let one = |tag| data.decimal(self.held(), tag);
         place.thickness =
             one(0x0018_0088).or_else(|| one(0x0018_0050)).filter(|t| *t > 0.0 && t.is_finite()).or(place.thickness);
+        place.between = one(0x0018_0088).filter(|t| t.is_finite()).or(place.between);
         place.slope = one(0x0028_1053).or(place.slope);
         place.intercept = one(0x0028_1052).or(place.intercept);
     }

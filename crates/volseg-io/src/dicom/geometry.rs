@@ -26,6 +26,14 @@ fn length(v: [f64; 3]) -> f64 {
 
 /// The grid of slices that are sorted along their normal, index to RAS mm.
 pub(super) fn affine(places: &[&Place], warnings: &mut Vec<String>) -> Result<Affine> {
+    if let Some(orientation) = places.first().and_then(|p| p.orientation) {
+        spacing_warnings(places, &orientation, warnings);
+    }
+    affine_of(places, places.len(), warnings)
+}
+
+/// The grid of `count` slices of which the first and the last are known.
+pub(super) fn affine_of(places: &[&Place], count: usize, warnings: &mut Vec<String>) -> Result<Affine> {
     let Some(first) = places.first() else { return Err(Error::malformed(FORMAT, "no slices")) };
     let [rows, columns] = first.spacing.unwrap_or([1.0; 2]);
     if first.spacing.is_none() && first.position.is_some() {
@@ -43,15 +51,14 @@ pub(super) fn affine(places: &[&Place], warnings: &mut Vec<String>) -> Result<Af
     let across = [0, 1, 2].map(|n| orientation[n] * columns);
     let down = [0, 1, 2].map(|n| orientation[3 + n] * rows);
     let n = normal(&orientation);
-    let step = if let (Some(end), true) = (places.last().and_then(|p| p.position), places.len() > 1) {
-        [0, 1, 2].map(|r| (end[r] - start[r]) / (places.len() - 1) as f64)
+    let step = if let (Some(end), true) = (places.last().and_then(|p| p.position), count > 1) {
+        [0, 1, 2].map(|r| (end[r] - start[r]) / (count - 1) as f64)
     } else {
         if first.thickness.is_none() {
             warnings.push("SliceThickness is missing; taken as 1 mm".into());
         }
         n.map(|v| v * first.thickness.unwrap_or(1.0))
     };
-    spacing_warnings(places, &orientation, warnings);
     let tilt = (dot(step, n) / (length(step) * length(n))).clamp(-1.0, 1.0).acos().to_degrees();
     if tilt > 0.5 {
         warnings.push(format!(

@@ -122,6 +122,9 @@ impl Pixels {
         }
         let value = file.data.value(PIXELS).ok_or_else(|| Error::malformed(FORMAT, "PixelData is missing"))?;
         let (bytes, big): (Cow<'_, [u8]>, bool) = if value.undefined {
+            if self.allocated == 1 {
+                return Err(Error::unsupported(FORMAT, "compressed pixels of one bit"));
+            }
             (Cow::Owned(self.decode(file, frame)?), false)
         } else {
             let all = file.data.raw(held, PIXELS);

@@ -4,22 +4,24 @@ use super::{
     FORMAT,
     file::{File, Place},
     geometry,
+    origin::Origin,
     pixels::{Pixels, Samples},
+    seg_read,
 };
 use crate::{
-    Error, Image, LabelName, ReadOptions, Result, Series, SeriesInfo,
+    Error, Image, ReadOptions, Result, Series, SeriesInfo,
     digest::{of_digests, sha256},
     voxels,
 };
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use volseg_geometry::{AnyVolume, Modality, Volume, Voxel, VoxelKind};
 
 /// One frame of a file and where it lies.
-struct Slice {
-    file: usize,
-    frame: usize,
-    place: Place,
+pub(super) struct Slice {
+    pub(super) file: usize,
+    pub(super) frame: usize,
+    pub(super) place: Place,
     instance: f64,
     time: f64,
 }
@@ -92,7 +94,7 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
         }
     }
     if first.is_segmentation() {
-        return segmentation(&files, slices, &pixels, options, warnings);
+        return seg_read::read(&files, slices, &pixels, options, warnings);
     }
     let placed = slices.iter().all(|s| s.place.position.is_some() && s.place.orientation.is_some());
     let mut frames = 1;
@@ -147,6 +149,7 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
     if image.modality == Some(Modality::Ultrasound) || first.text(0x0028_0301) == "YES" {
         warnings.push("names may be burned into the pixels".into());
     }
+    image.origin = Origin::of(&files, slices.iter().map(|s| (s.file, s.frame, &s.place))).map(Arc::new);
     image.frames = frames;
     image.format = Some(FORMAT);
     image.sha256 = digest(&files);
@@ -305,57 +308,4 @@ fn rescale(image: &mut Image, slices: &[Slice], pixels: &Pixels, warnings: &mut 
         image.slope = -image.slope;
     }
     Ok(())
-}
-
-/// A DICOM SEG as a label map: segment numbers on the grid of its frames; later segments lie above earlier ones.
-fn segmentation(
-    files: &[File],
-    mut slices: Vec<Slice>,
-    pixels: &Pixels,
-    options: &ReadOptions,
-    mut warnings: Vec<String>,
-) -> Result<Image> {
-    let Some(orientation) = slices.first().and_then(|s| s.place.orientation) else {
-        return Err(Error::unsupported(FORMAT, "a segmentation without orientation"));
-    };
-    let at = |s: &Slice| s.place.position.map_or(0.0, |p| geometry::along(p, &orientation));
-    slices.sort_by(|a, b| at(a).total_cmp(&at(b)).then(a.place.segment.cmp(&b.place.segment)));
-    let mut layer = Vec::new();
-    let mut places: Vec<&Place> = Vec::new();
-    for s in &slices {
-        let new = places
-            .last()
-            .and_then(|p| p.position)
-            .is_none_or(|p| (geometry::along(p, &orientation) - at(s)).abs() >= geometry::SAME_PLACE_MM);
-        if new {
-            places.push(&s.place);
-        }
-        layer.push(places.len() - 1);
-    }
-    let affine = geometry::affine(&places, &mut warnings)?;
-    let dim = [usize::from(pixels.columns), usize::from(pixels.rows), places.len()];
-    options.limits.voxels(&dim.map(|d| d as u64))?;
-    let mut out: Vec<u16> = voxels::zeros(dim.iter().product())?;
-    for (s, k) in slices.iter().zip(layer) {
-        let (Samples::Bytes(mask), _) = pixels.frame(&files[s.file], s.frame)? else {
-            return Err(Error::unsupported(FORMAT, "a segmentation of this kind"));
-        };
-        for (o, m) in out.iter_mut().skip(k * pixels.count()).zip(mask) {
-            if m != 0 {
-                *o = s.place.segment.max(1);
-            }
-        }
-    }
-    let mut image = Image::from_volume(Volume::from_vec(out, dim, affine)?.into());
-    if let Some(file) = files.first() {
-        for segment in file.data.items(file.held(), 0x0062_0002)? {
-            let value = segment.short(file.held(), 0x0062_0004).unwrap_or(1).into();
-            let name = segment.text(file.held(), 0x0062_0005).unwrap_or_default();
-            image.labels.push(LabelName { value, name, rgb: None });
-        }
-    }
-    image.format = Some(FORMAT);
-    image.sha256 = digest(files);
-    image.warnings = warnings;
-    Ok(image)
 }

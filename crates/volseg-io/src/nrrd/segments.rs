@@ -158,7 +158,7 @@ fn token(name: &str) -> String {
 }
 
 /// A colour for a value without one: hues a golden angle apart.
-fn colour(value: u32) -> [u8; 3] {
+pub(crate) fn colour(value: u32) -> [u8; 3] {
     let hue = (f64::from(value) * 0.618_033_988_75).fract() * 6.0;
     [5.0, 3.0, 1.0].map(|n| {
         let k: f64 = (n + hue) % 6.0;

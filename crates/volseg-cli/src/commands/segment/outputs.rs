@@ -1,22 +1,19 @@
 //! What `segment` writes. Every file is written beside its place and renamed.
 
 use super::Args;
-use crate::{exit::usage_error, global::Global};
+use crate::{dicom_out, exit::usage_error, global::Global};
 use anyhow::Context;
 use std::{path::Path, time::Instant};
 use volseg_engine::{Model, OrganStatistics, Request, RunReport, Segmentation, only_organ, preview_png, statistics};
-use volseg_io::{AtomicFile, Image};
+use volseg_io::{AtomicFile, Image, LabelName};
 
 /// Refuses outputs that cannot be written, before any work.
 pub(super) fn check(args: &Args) -> anyhow::Result<()> {
     let name = args.output.to_string_lossy().to_ascii_lowercase();
-    if name.ends_with(".dcm") {
-        return Err(usage_error("DICOM SEG output is not in this release; write .seg.nrrd or .nii.gz"));
-    }
-    let known = [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png"];
+    let known = [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png", ".dcm"];
     if !known.iter().any(|e| name.ends_with(e)) {
         return Err(usage_error(format!(
-            "-o: found {}, expected a name that ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .mha or .png",
+            "-o: found {}, expected a name that ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .png or .dcm",
             args.output.display()
         )));
     }
@@ -31,6 +28,9 @@ pub(super) fn check(args: &Args) -> anyhow::Result<()> {
 
 /// Refuses what the output's format cannot hold for this image, before any work.
 pub(super) fn check_fits(args: &Args, image: &Image) -> anyhow::Result<()> {
+    if dicom_out::is_asked(&args.output) {
+        dicom_out::check(&args.output, image)?;
+    }
     let png = args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     if png && image.volume.dim()[2] != 1 {
         return Err(usage_error(format!(
@@ -57,8 +57,14 @@ pub(super) fn write_all(
         std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
     }
     let measured = statistics(&result.labels, &image.volume, image.slope, image.intercept, &result.organs);
-    volseg_io::write_labels(&args.output, &result.labels, image, &result.organs)
-        .with_context(|| format!("could not write {}", args.output.display()))?;
+    if dicom_out::is_asked(&args.output) {
+        let names: Vec<LabelName> = result.organs.iter().map(|&id| id.into()).collect();
+        let made_by = (model.name(), &*format!("weights SHA-256 {}", model.sha256()));
+        dicom_out::write(&args.output, args.dicom_form, &result.labels, image, &names, made_by)?;
+    } else {
+        volseg_io::write_labels(&args.output, &result.labels, image, &result.organs)
+            .with_context(|| format!("could not write {}", args.output.display()))?;
+    }
     if let Some(folder) = &args.per_organ {
         std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         let extension = if image.is_picture() { "png" } else { "nii.gz" };
