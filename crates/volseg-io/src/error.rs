@@ -101,7 +101,8 @@ impl Error {
         Self::Unsupported { format, what: what.into() }
     }
 
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    /// For `map_err`: what was tried (`read`, `write`) with which file.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }

@@ -59,8 +59,8 @@ impl Guide<'_> {
 /// // A bright square, and a saliency map that has seen a part of it.
 /// let inside = |n: usize, from: usize| (from..22).contains(&(n % 32)) && (from..22).contains(&(n / 32));
 /// let picture: Vec<u8> = (0..1024).map(|n| if inside(n, 10) { 200 } else { 20 }).collect();
-/// let saliency: Vec<f32> = (0..1024).map(|n| if inside(n, 12) { 0.8 } else { 0.3 }).collect();
-/// let crf = DenseCrf::new(32, 32, Guide::Grey(&picture), &"medclip-sam-v1".parse()?)?;
+/// let saliency: Vec<f32> = (0..1024).map(|n| if inside(n, 12) { 0.9 } else { 0.4 }).collect();
+/// let crf = DenseCrf::new(32, 32, Guide::Grey(&picture), &"medclip-sam-v1,iterations=5".parse()?)?;
 /// let target = &crf.refine(&[&saliency])?[0];
 /// assert!((0..1024).all(|n| (target[n] > 0.5) == inside(n, 10)));
 /// # Ok::<(), volseg_prompt::Error>(())

@@ -8,6 +8,9 @@ pub enum Error {
     /// The image is not what prompts can be made from.
     #[error("input: {0}")]
     Input(String),
+    /// A service that answers questions failed.
+    #[error("{0}")]
+    Backend(String),
     /// Someone asked to stop.
     #[error("interrupted")]
     Interrupted,

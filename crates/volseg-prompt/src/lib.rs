@@ -3,5 +3,6 @@
 
 pub mod crf;
 mod error;
+pub mod vqa;
 
 pub use error::Error;
