@@ -82,7 +82,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Image> {
     } else {
         return Err(Error::unsupported("file", "this content"));
     };
-    if image.sha256.is_empty() {
+    if options.digest && image.sha256.is_empty() {
         image.sha256 = sha256(held);
     }
     Ok(image)

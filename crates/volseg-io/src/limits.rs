@@ -55,7 +55,7 @@ impl Limits {
 }
 
 /// How to read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ReadOptions {
     /// The most that the input may ask for.
     pub limits: Limits,
@@ -63,4 +63,15 @@ pub struct ReadOptions {
     pub series: Option<Series>,
     /// Which volume of a file with several (a 4th axis); `None` if there must be one only.
     pub frame: Option<usize>,
+    /// Compute [`crate::Image::sha256`]; off where nobody asks for it, since it costs more than to map a file.
+    pub digest: bool,
+    /// A grid that cannot be used (a spacing of 0 or NaN) is an error; off, voxels of 1 mm along the axes stand for it, for
+    /// callers that put their own spacing in its place.
+    pub check_grid: bool,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { limits: Limits::default(), series: None, frame: None, digest: true, check_grid: true }
+    }
 }

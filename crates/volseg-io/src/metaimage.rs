@@ -96,8 +96,7 @@ pub(crate) fn read(path: &Path, bytes: &Shared, options: &ReadOptions) -> Result
     let big = yes(&["BinaryDataByteOrderMSB", "ElementByteOrderMSB"]);
     let kind = kind(required("ElementType")?)?;
     let frames = channels.max(1) * size(3);
-    let mut layout =
-        Layout::new(FORMAT, kind, big, [size(0), size(1), size(2)], frames, header.affine(), &options.limits)?;
+    let mut layout = Layout::new(FORMAT, kind, big, [size(0), size(1), size(2)], frames, header.affine(), options)?;
     layout.interleaved = channels > 1;
     layout.frame(options.frame)?;
     let file = required("ElementDataFile")?;
@@ -108,7 +107,9 @@ pub(crate) fn read(path: &Path, bytes: &Shared, options: &ReadOptions) -> Result
         return Err(Error::unsupported(FORMAT, "voxels in a list of files"));
     } else {
         let real = side_file::resolve(FORMAT, path, file)?;
-        sha256 = sha256_files(&[path, &real])?;
+        if options.digest {
+            sha256 = sha256_files(&[path, &real])?;
+        }
         (side_file::open(FORMAT, path, file, &options.limits)?, 0)
     };
     let stored: &[u8] = (*data).as_ref();

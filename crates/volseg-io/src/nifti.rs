@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path, bytes: &Shared, options: &ReadOptions) -> Result
         let data = data.unwrap_or_else(|| sibling(path, "img"));
         return pair(&parsed, &source::open(&data, &options.limits)?, options, &[path, &data]);
     }
-    let (layout, mut warnings) = parsed.layout(&options.limits)?;
+    let (layout, mut warnings) = parsed.layout(options)?;
     let start = parsed.vox_offset as usize;
     let names = names_in((**bytes).as_ref(), &parsed, start as u64)?;
     let volume = layout.share(bytes, start, options.frame)?;
@@ -65,7 +65,7 @@ fn gzipped(path: &Path, bytes: &[u8], options: &ReadOptions) -> Result<Image> {
         let data = data.unwrap_or_else(|| sibling(path, "img.gz"));
         return pair(&parsed, &source::open(&data, limits)?, options, &[path, &data]);
     }
-    let (layout, mut warnings) = parsed.layout(limits)?;
+    let (layout, mut warnings) = parsed.layout(options)?;
     limits.inflated(FORMAT, parsed.vox_offset.saturating_add(layout.bytes()), bytes.len() as u64)?;
     layout.frame(options.frame)?;
     let between = parsed.vox_offset - size as u64;
@@ -100,7 +100,7 @@ fn not_nifti(error: std::io::Error, head: &[u8]) -> Error {
 
 /// Header and voxels in two files.
 fn pair(parsed: &Parsed, data: &Shared, options: &ReadOptions, files: &[&Path]) -> Result<Image> {
-    let (layout, warnings) = parsed.layout(&options.limits)?;
+    let (layout, warnings) = parsed.layout(options)?;
     let held: &[u8] = (**data).as_ref();
     let volume = if source::is_gzip(held) {
         options.limits.inflated(FORMAT, parsed.vox_offset.saturating_add(layout.bytes()), held.len() as u64)?;
@@ -114,7 +114,9 @@ fn pair(parsed: &Parsed, data: &Shared, options: &ReadOptions, files: &[&Path]) 
         layout.share(data, start, options.frame)?
     };
     let mut image = image(volume, parsed.clone(), layout, warnings, Vec::new())?;
-    image.sha256 = crate::sha256_files(files)?;
+    if options.digest {
+        image.sha256 = crate::sha256_files(files)?;
+    }
     Ok(image)
 }
 

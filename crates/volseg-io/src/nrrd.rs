@@ -24,7 +24,7 @@ pub(crate) fn read(path: &Path, bytes: &Shared, options: &ReadOptions) -> Result
     let held: &[u8] = (**bytes).as_ref();
     let fields = Fields::parse(held)?;
     let mut warnings = Vec::new();
-    let mut layout = fields.layout(&options.limits, &mut warnings)?;
+    let mut layout = fields.layout(options, &mut warnings)?;
     let segments = segments::Segments::of(&fields)?;
     let mut files: Vec<PathBuf> = vec![path.to_owned()];
     // Layers of a segmentation are joined into one map; everything else with a 4th axis needs a choice.
@@ -71,7 +71,7 @@ pub(crate) fn read(path: &Path, bytes: &Shared, options: &ReadOptions) -> Result
     warnings.dedup();
     image.warnings = warnings;
     image.format = Some(FORMAT);
-    if files.len() > 1 {
+    if options.digest && files.len() > 1 {
         image.sha256 = sha256_files(&files)?;
     }
     Ok(image)

@@ -1,7 +1,7 @@
 //! From stored bytes to volumes: one copy at most, none where the bytes can be shared.
 
 use crate::{
-    Error, Limits, Result,
+    Error, ReadOptions, Result,
     source::{Shared, stream_error},
 };
 use std::io::{self, Read};
@@ -80,13 +80,17 @@ impl Layout {
         dim: [u64; 3],
         frames: u64,
         affine: Affine,
-        limits: &Limits,
+        options: &ReadOptions,
     ) -> Result<Self> {
         if let Some(axis) = dim.iter().position(|&d| d == 0) {
             return Err(Error::malformed(format, format!("size of axis {axis} is 0")));
         }
-        limits.voxels(&[dim[0], dim[1], dim[2], frames])?;
-        affine.check().map_err(|e| Error::malformed(format, e.to_string()))?;
+        options.limits.voxels(&[dim[0], dim[1], dim[2], frames])?;
+        let affine = match affine.check() {
+            Ok(()) => affine,
+            Err(_) if !options.check_grid => Affine::from_spacing_mm([1.0; 3]),
+            Err(e) => return Err(Error::malformed(format, e.to_string())),
+        };
         // In range: the product is within a usize.
         let dim = dim.map(|d| d as usize);
         Ok(Self { format, kind, big_endian, dim, frames: frames as usize, interleaved: false, affine })
@@ -165,12 +169,32 @@ impl Layout {
 
     fn fill<T: Voxel>(&self, stream: &mut dyn Read, count: usize) -> Result<Vec<T>> {
         let mut voxels: Vec<T> = zeros(count)?;
-        stream.read_exact(bytemuck::cast_slice_mut(&mut voxels)).map_err(|e| stream_error(self.format, e))?;
+        read_whole(stream, bytemuck::cast_slice_mut(&mut voxels), self.format)?;
         if self.swapped() {
             swap(&mut voxels);
         }
         Ok(voxels)
     }
+}
+
+/// Fills `out`, or says how much there was.
+fn read_whole(stream: &mut dyn Read, out: &mut [u8], format: &'static str) -> Result<()> {
+    let mut found = 0;
+    while found < out.len() {
+        match stream.read(&mut out[found..]) {
+            Ok(n) if n > 0 => found += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(stream_error(format, e)),
+            _ => {
+                let expected = out.len();
+                return Err(Error::malformed(
+                    format,
+                    format!("truncated: {found} bytes of voxels found, expected {expected}"),
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `count` zeros, or an error if the system has no such memory.

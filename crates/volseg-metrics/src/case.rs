@@ -43,8 +43,21 @@ pub struct CaseScores {
     pub spacing: [f64; 3],
     /// Voxels along the axes.
     pub dim: [usize; 3],
-    /// Scores of a label that neither map has.
+    /// Scores of a label that neither map has; `nsd` is in them if any label has a tolerance of its own.
     pub absent: Scores,
+}
+
+impl CaseScores {
+    /// Adds scores for sets of ids that were seen in other cases only, so that no case leaves them out silently.
+    pub fn complete(&mut self, sets: &[Vec<u32>], settings: &Settings) {
+        for set in sets.iter().filter(|s| !self.labels.contains_key(*s)).cloned().collect::<Vec<_>>() {
+            let mut scores = self.absent.clone();
+            if !settings.table.contains_key(&set) {
+                scores.metrics.retain(|(name, _)| !["nsd", "overlap_gt", "overlap_pred"].contains(&name.as_str()));
+            }
+            self.labels.insert(set, scores);
+        }
+    }
 }
 
 /// Scores one pair of label maps on one grid (see [`crate::align`] for maps on two).

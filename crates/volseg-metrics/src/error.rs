@@ -30,7 +30,9 @@ pub enum Error {
     },
     /// Shapes differ.
     #[error(
-        "shapes differ: ground truth {gt:?} at {gt_spacing:?} mm, prediction {pred:?} at {pred_spacing:?} mm (--resample pred puts the prediction on the ground truth's grid)"
+        "shapes differ: ground truth {gt:?} at {} mm, prediction {pred:?} at {} mm (--resample pred puts the prediction on the ground truth's grid)",
+        short(gt_spacing),
+        short(pred_spacing)
     )]
     Shape {
         /// Voxels of the ground truth along its axes.
@@ -70,6 +72,11 @@ pub enum Error {
         /// What was expected.
         expected: String,
     },
+}
+
+/// Spacings to a tenth of a micrometre, without the noise of 32-bit headers.
+fn short(spacing: &[f64; 3]) -> String {
+    format!("{:?}", spacing.map(|v| (v * 1e4).round() / 1e4))
 }
 
 /// Result of this crate.

@@ -78,7 +78,8 @@ pub fn align(gt: &Labels, pred: &Labels, rules: &GridRules) -> Result<(Option<La
             return Err(Error::Sheared { which: which.into(), found });
         }
     }
-    let shift = gt.affine().largest_corner_shift_mm(pred.affine(), gt.dim());
+    // An axis of one voxel has no second corner: its direction and length count all the same.
+    let shift = gt.affine().largest_corner_shift_mm(pred.affine(), gt.dim().map(|n| n.max(2)));
     if same_shape && shift <= rules.tolerance_mm {
         return Ok((None, Alignment::Same));
     }
@@ -94,7 +95,7 @@ pub fn align(gt: &Labels, pred: &Labels, rules: &GridRules) -> Result<(Option<La
         };
         let dim = axes.map(|a| pred.dim()[a]);
         let back = reordered(pred.affine(), pred.dim(), axes, flip);
-        if dim == gt.dim() && gt.affine().largest_corner_shift_mm(&back, dim) <= rules.tolerance_mm {
+        if dim == gt.dim() && gt.affine().largest_corner_shift_mm(&back, dim.map(|n| n.max(2))) <= rules.tolerance_mm {
             if rules.strict {
                 return Err(Error::StrictGrid { found: format!("axes {axes:?}, reversed {flip:?}") });
             }

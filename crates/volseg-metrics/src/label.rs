@@ -264,11 +264,9 @@ fn surface_metrics(
         (Status::BothEmpty, _) | (_, None) => f64::NAN,
         _ => apart,
     };
-    let id = match target.ids.as_slice() {
-        [id] => Some(*id),
-        _ => None,
-    };
-    let table = id.and_then(|id| settings.table.get(&id)).map(|&t| (String::new(), t));
+    // A target without ids stands for any label that neither map has.
+    let own = if target.ids.is_empty() { settings.table.values().next() } else { settings.table.get(&target.ids) };
+    let table = own.map(|&t| (String::new(), t));
     for (suffix, t) in table.into_iter().chain(settings.tolerances.iter().map(|&t| (format!("@{t}"), t))) {
         // A distance is infinite where the other mask is empty: no tolerance is ever met there.
         let near = |d: &Directed| if status == Status::Ok { d.within(t) } else { 0.0 };

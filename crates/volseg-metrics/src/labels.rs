@@ -1,4 +1,5 @@
 use crate::{Error, Result};
+use rayon::prelude::*;
 use volseg_geometry::{Affine, AnyVolume, Volume, Voxel};
 
 /// How far from an integer a voxel of a float-typed file may be.
@@ -105,25 +106,22 @@ impl Labels {
         &self,
         dim: [usize; 3],
         affine: Affine,
-        source: impl Fn([usize; 3]) -> Option<[usize; 3]>,
+        source: impl Fn([usize; 3]) -> Option<[usize; 3]> + Sync,
     ) -> Result<Self> {
-        fn gather<T: Copy + Default>(
+        fn gather<T: Copy + Default + Send + Sync>(
             from: &[T],
             from_dim: [usize; 3],
             dim: [usize; 3],
-            source: impl Fn([usize; 3]) -> Option<[usize; 3]>,
+            source: impl Fn([usize; 3]) -> Option<[usize; 3]> + Sync,
         ) -> Vec<T> {
-            let mut out = Vec::with_capacity(dim.iter().product());
-            for k in 0..dim[2] {
-                for j in 0..dim[1] {
-                    out.extend((0..dim[0]).map(|i| {
-                        source([i, j, k])
-                            .and_then(|s| from.get(s[0] + from_dim[0] * (s[1] + from_dim[1] * s[2])))
-                            .copied()
-                            .unwrap_or_default()
-                    }));
+            let mut out = vec![T::default(); dim.iter().product()];
+            out.par_chunks_mut((dim[0] * dim[1]).max(1)).enumerate().for_each(|(k, plane)| {
+                for (n, voxel) in plane.iter_mut().enumerate() {
+                    let place = source([n % dim[0], n / dim[0], k]);
+                    let id = place.and_then(|s| from.get(s[0] + from_dim[0] * (s[1] + from_dim[1] * s[2])));
+                    *voxel = id.copied().unwrap_or_default();
                 }
-            }
+            });
             out
         }
         let volume = match self.view() {

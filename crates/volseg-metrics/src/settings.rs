@@ -71,6 +71,12 @@ pub const PRESETS: [(&str, Preset); 8] = [
 /// adrenal gland, gallbladder, oesophagus, stomach, duodenum, left kidney, lesion).
 pub const FLARE_TOLERANCES: [f64; 14] = [5.0, 3.0, 3.0, 5.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 5.0, 7.0, 3.0, 2.0];
 
+/// [`FLARE_TOLERANCES`] as [`Settings::table`].
+#[must_use]
+pub fn flare_table() -> BTreeMap<Vec<u32>, f64> {
+    (1..).map(|id| vec![id]).zip(FLARE_TOLERANCES).collect()
+}
+
 /// How a label is scored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -80,8 +86,8 @@ pub struct Settings {
     pub hd95: Hd95,
     /// Tolerances of NSD in mm.
     pub tolerances: Vec<f64>,
-    /// Tolerances in mm by label id for the metric `nsd`.
-    pub table: BTreeMap<u32, f64>,
+    /// Tolerances in mm for the metric `nsd`, by the ids of a label (one) or region (several, sorted).
+    pub table: BTreeMap<Vec<u32>, f64>,
     /// Percentiles of the Hausdorff distance.
     pub percentiles: Vec<f64>,
     /// Both masks empty: 1 for overlaps and 0 for distances, instead of undefined.
@@ -125,12 +131,9 @@ impl Settings {
     pub fn of(preset: Preset) -> Self {
         let voxel = |hd95| Self { surface: Some(Surface::Voxel), hd95, ..Self::default() };
         let mut s = match preset {
-            Preset::Flare22 => Self {
-                tolerances: Vec::new(),
-                table: (1..).zip(FLARE_TOLERANCES).collect(),
-                empty_is_one: true,
-                ..Self::default()
-            },
+            Preset::Flare22 => {
+                Self { tolerances: Vec::new(), table: flare_table(), empty_is_one: true, ..Self::default() }
+            }
             Preset::Flare21 | Preset::SamMed3d => Self { tolerances: vec![1.0], empty_is_one: true, ..Self::default() },
             Preset::TotalSegmentator => {
                 Self { tolerances: vec![3.0], spacing: Some([1.5; 3]), skip_absent_gt: true, ..Self::default() }

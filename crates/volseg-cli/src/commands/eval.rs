@@ -1,17 +1,26 @@
 //! `volseg eval`: label maps against their ground truth.
 
 mod cases;
+mod json;
 mod load;
-mod output;
+mod pairing;
+mod plan;
+mod plots;
 mod report;
+mod slice;
+mod summary;
 mod table;
+mod text;
 
 use crate::{
-    exit::{ExitCode, usage_error},
+    exit::ExitCode,
     global::{Global, Level},
 };
-use std::path::PathBuf;
-use volseg_metrics::{GridRules, Hd95, PRESETS, Penalty, Rule, Selection, Settings, Surface};
+use anyhow::{Context, anyhow};
+use plan::Plan;
+use std::{io::Write, path::PathBuf};
+use summary::Summary;
+use volseg_io::AtomicFile;
 
 /// Score label maps: Dice, surface Dice, Hausdorff and more, per label, case and data set
 #[derive(clap::Args)]
@@ -21,21 +30,24 @@ Examples:
   volseg eval --gt labelsTs --pred out --json eval.json --csv e.csv  two folders, paired by name
   volseg eval --gt gt --pred out --labels labels.json --report html  names, and an HTML page with plots
   volseg eval --gt gt --pred out --preset flare22                    as the FLARE'22 script scores
-  volseg eval --gt gt --pred a --compare b --tolerance 2             is b better than a?")]
+  volseg eval --gt gt --pred a --compare b --tolerance 2             is b better than a?
+  volseg eval --gt cases --pred cases --pattern '{case}_gt.nii.gz:{case}_pred.nii.gz'   both in one folder
+  volseg eval --gt mask.png --pred pred.png --spacing 0.5,0.5        pictures, by their contours
+  volseg eval --gt gt --pred out --regions core=1+3,whole=1+2+3 --ignore-label 9 --nnunet-summary summary.json")]
 pub(crate) struct Args {
-    /// Ground truth: a file or a folder
+    /// Ground truth: a label map (file, or folder with a DICOM series) or a folder of label maps
     #[arg(long, value_name = "FILE|DIR")]
     gt: PathBuf,
-    /// Prediction: a file or a folder with files of the same names
+    /// Prediction: the same, with files of the same names
     #[arg(long, value_name = "FILE|DIR")]
     pred: PathBuf,
     /// A second prediction to compare with the first, case by case
     #[arg(long, value_name = "FILE|DIR")]
     compare: Option<PathBuf>,
-    /// Which files of the folders: a name with * and ?, or GT:PRED names with {case} in them
+    /// Which files of the folders: a name with * and ?, or two as GT:PRED with {case} in each
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<String>,
-    /// Scored labels: ids (1,2,3) or a table of ids and names (JSON, CSV) [default: all that occur]
+    /// Scored labels: ids (1,2,3; regions as 1+2) or a table of id, name, tolerance, group (JSON, CSV) [default: all that occur]
     #[arg(long, value_name = "LIST|FILE")]
     labels: Option<String>,
     /// Unions of ids to score as well: core=1+3,whole=1+2+3
@@ -59,7 +71,7 @@ pub(crate) struct Args {
     /// Tolerances by label name or id for the metric nsd: a file, or flare
     #[arg(long, value_name = "FILE")]
     tolerance_table: Option<String>,
-    /// Surface model [default: surfel]
+    /// Surface model (mesh is not built in) [default: surfel]
     #[arg(long, value_enum)]
     surface: Option<SurfaceArg>,
     /// Definition of HD95 [default: that of the surface model]
@@ -134,7 +146,7 @@ macro_rules! choices {
     };
 }
 choices! {
-    SurfaceArg { Surfel, Voxel }
+    SurfaceArg { Surfel, Voxel, Mesh }
     Hd95Arg { SurfelMax, VoxelMax, Pooled }
     EmptyArg { Nan, One }
     AbsentArg { Score, Skip }
@@ -151,163 +163,53 @@ pub(crate) enum RuleArg {
     Pooled,
 }
 
-/// All that a run was asked for, understood.
-pub(crate) struct Plan {
-    settings: Settings,
-    selection: Selection,
-    table: table::Table,
-    grid: GridRules,
-    rule: Rule,
-    mean_over: MeanOver,
-    bootstrap: usize,
-    seed: u64,
-    preset: Option<String>,
-    missing_zero: bool,
-    spacing_given: bool,
-    flat: bool,
-    /// Draw the worst slices.
-    pictures: bool,
-}
-
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let plan = plan(&args, global)?;
-    let found = cases::pair(&args.gt, &args.pred, args.compare.as_deref(), args.pattern.as_deref(), plan.missing_zero)?;
+    let plan = Plan::new(&args, global)?;
+    let (gt, pred, other) = (&args.gt, &args.pred, args.compare.as_deref());
+    let found = pairing::pair(gt, pred, other, args.pattern.as_deref(), plan.missing_zero)?;
     let mut done = cases::evaluate(&found, &plan, global);
-    for failure in &done.failures {
-        let causes: Vec<String> = failure.error.chain().skip(1).map(ToString::to_string).collect();
-        let message = format!("case {}: {}", failure.case, failure.error);
-        if done.failures.len() > 1 || found.len() > 1 {
+    if found.len() > 1 {
+        for failure in &done.failures {
+            let causes: Vec<String> = failure.error.chain().skip(1).map(ToString::to_string).collect();
+            let message = format!("case {}: {}", failure.case, failure.error);
             global.log_with_causes(Level::Error, &message, &causes);
         }
     }
     if !done.failures.is_empty() && (!args.allow_failed || done.cases.is_empty()) {
-        let (n, all) = (done.failures.len(), found.len());
-        let first = done.failures.swap_remove(0);
-        let error = first.error.context(format!("case {} cannot be scored", first.case));
-        return Err(if all > 1 { error.context(format!("{n} of {all} cases failed, nothing is written")) } else { error });
+        let told = format!("{} of {} cases failed, nothing is written", done.failures.len(), found.len());
+        // Without any readable case the first cause decides the exit code.
+        return Err(if done.cases.is_empty() { done.failures.swap_remove(0).error } else { anyhow!(told) });
     }
-    let summary = output::summarise(done, &plan);
+    let summary = Summary::new(done, &plan);
     for w in &summary.warnings {
         global.log(Level::Warn, w);
     }
     let mut files = Vec::new();
     if let Some(path) = &args.json {
-        files.push((path.clone(), output::json(&summary, &plan)?));
+        files.push((path.clone(), json::eval(&summary, &plan)?));
     }
     if let Some(path) = &args.csv {
-        files.push((path.clone(), output::csv(&summary)));
+        files.push((path.clone(), text::csv(&summary)));
     }
     if let Some(path) = &args.nnunet_summary {
-        files.push((path.clone(), output::nnunet(&summary)?));
+        files.push((path.clone(), json::nnunet(&summary)?));
     }
     if let Some(folder) = &args.report {
-        std::fs::create_dir_all(folder)?;
         files.push((folder.join("index.html"), report::html(&summary, &plan)?));
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    output::write_all(&files)?;
-    global.say(output::terminal(&summary, &plan).trim_end())?;
+    write_all(&files)?;
+    global.say(text::terminal(&summary, &plan).trim_end())?;
     Ok(if summary.failed.is_empty() { ExitCode::Done } else { ExitCode::SomeFailed })
 }
 
-fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
-    let preset = match &args.preset {
-        Some(name) => Some(PRESETS.iter().find(|p| p.0 == name).map(|p| p.1).ok_or_else(|| {
-            let known: Vec<&str> = PRESETS.iter().map(|p| p.0).collect();
-            usage_error(format!("--preset: found {name:?}, expected one of {}", known.join(", ")))
-        })?),
-        None => None,
-    };
-    let mut s = preset.map_or_else(Settings::default, Settings::of);
-    if let Some(surface) = args.surface {
-        s.surface = Some(if surface == SurfaceArg::Surfel { Surface::Surfel } else { Surface::Voxel });
-        s.hd95 = if surface == SurfaceArg::Surfel { Hd95::SurfelMax } else { Hd95::VoxelMax };
+/// Writes all files or none: each under another name first, then renamed.
+fn write_all(files: &[(PathBuf, Vec<u8>)]) -> anyhow::Result<()> {
+    let mut ready = Vec::new();
+    for (path, bytes) in files {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(bytes)?;
+        ready.push(file);
     }
-    if let Some(hd95) = args.hd95 {
-        s.hd95 = match hd95 {
-            Hd95Arg::SurfelMax => Hd95::SurfelMax,
-            Hd95Arg::VoxelMax => Hd95::VoxelMax,
-            Hd95Arg::Pooled => Hd95::Pooled,
-        };
-    }
-    let unique = |v: &Vec<f64>| {
-        let mut v = v.clone();
-        v.sort_by(f64::total_cmp);
-        v.dedup();
-        v
-    };
-    if let Some(t) = &args.tolerance {
-        s.tolerances = unique(t);
-    }
-    if let Some(p) = &args.hd_percentile {
-        s.percentiles = unique(p);
-    }
-    if let Some(e) = args.empty {
-        s.empty_is_one = e == EmptyArg::One;
-    }
-    if let Some(a) = args.gt_absent {
-        s.skip_absent_gt = a == AbsentArg::Skip;
-    }
-    if let Some(p) = &args.penalty {
-        s.penalty = match p.as_str() {
-            "inf" => Penalty::Infinite,
-            "diagonal" => Penalty::Diagonal,
-            other => Penalty::Fixed(other.parse().map_err(|_| {
-                usage_error(format!("--penalty: found {other:?}, expected inf, diagonal or a number of mm"))
-            })?),
-        };
-    }
-    s.ignore = args.ignore_label;
-    if let Some(given) = &args.spacing {
-        s.spacing = Some(match given.as_slice() {
-            [x, y, z] => [*x, *y, *z],
-            [x, y] => [*x, *y, 1.0],
-            _ => return Err(usage_error(format!("--spacing: found {} numbers, expected x,y,z or x,y", given.len()))),
-        });
-    }
-    s.flat = args.flat;
-    let mut table = args.labels.as_deref().map_or_else(|| Ok(table::Table::default()), table::labels)?;
-    if let Some(r) = &args.regions {
-        table::regions(r, &mut table)?;
-    }
-    s.table.extend(table.tolerances.iter().map(|(k, v)| (*k, *v)));
-    match args.tolerance_table.as_deref() {
-        Some("flare") => s.table.extend((1..).zip(volseg_metrics::FLARE_TOLERANCES)),
-        Some(file) => s.table.extend(table::tolerances(file.as_ref(), &table)?),
-        None => {}
-    }
-    s.check().map_err(|e| usage_error(e.to_string()))?;
-    let pooled = preset == Some(volseg_metrics::Preset::SamMed3d);
-    let by_case = preset == Some(volseg_metrics::Preset::Monai);
-    let rule = match args.mean {
-        Some(RuleArg::CaseThenMean) => Rule::CaseThenMean,
-        Some(RuleArg::Pooled) => Rule::Pooled,
-        Some(RuleArg::LabelThenMean) => Rule::LabelThenMean,
-        None if pooled => Rule::Pooled,
-        None if by_case => Rule::CaseThenMean,
-        None => Rule::LabelThenMean,
-    };
-    Ok(Plan {
-        selection: Selection {
-            listed: (!table.sets.is_empty()).then(|| table.sets.clone()),
-            gt_map: table::map(args.gt_map.as_deref(), args.map_strict)?,
-            pred_map: table::map(args.pred_map.as_deref(), args.map_strict)?,
-        },
-        table,
-        grid: GridRules {
-            tolerance_mm: args.affine_tol,
-            strict: args.strict_grid,
-            ignore_affine: args.ignore_affine,
-            resample: args.resample.is_some(),
-        },
-        rule,
-        mean_over: args.mean_over,
-        bootstrap: args.bootstrap,
-        seed: global.seed,
-        preset: args.preset.clone(),
-        missing_zero: args.missing == MissingArg::Zero,
-        spacing_given: s.spacing.is_some(),
-        flat: args.flat,
-        pictures: args.report.is_some(),
-        settings: s,
-    })
+    ready.into_iter().try_for_each(|file| Ok(file.commit()?))
 }

@@ -32,7 +32,9 @@ pub(crate) fn read_archive(bytes: &[u8], options: &ReadOptions) -> Result<Image>
         });
     }
     let mut image = of_several(files.into_iter().map(|f| f.1).collect(), found, options)?;
-    image.sha256 = crate::sha256(bytes);
+    if options.digest {
+        image.sha256 = crate::sha256(bytes);
+    }
     Ok(image)
 }
 

@@ -101,7 +101,9 @@ pub(super) fn read(
     let mut image = Image::from_volume(Volume::from_vec(out, dim, affine)?.into());
     image.labels = labels;
     image.format = Some("DICOM SEG");
-    image.sha256 = digest(files);
+    if options.digest {
+        image.sha256 = digest(files);
+    }
     image.warnings = warnings;
     Ok(image)
 }

@@ -152,7 +152,9 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
     image.origin = Origin::of(&files, slices.iter().map(|s| (s.file, s.frame, &s.place))).map(Arc::new);
     image.frames = frames;
     image.format = Some(FORMAT);
-    image.sha256 = digest(&files);
+    if options.digest {
+        image.sha256 = digest(&files);
+    }
     image.warnings = warnings;
     Ok(image)
 }

@@ -1,5 +1,5 @@
 use super::FORMAT;
-use crate::{Error, Limits, Result, voxels::Layout};
+use crate::{Error, ReadOptions, Result, voxels::Layout};
 use volseg_geometry::{Affine, VoxelKind};
 
 /// Bytes of a NIfTI-1 header.
@@ -36,8 +36,9 @@ impl NiftiHeader {
         [1, 2, 3].map(|a| if self.pixdim[a] == 0.0 { 1.0 } else { self.pixdim[a].abs() })
     }
 
-    /// Millimetres of one unit of space.
-    fn millimetres(&self) -> f64 {
+    /// Millimetres of one unit of space in this header.
+    #[must_use]
+    pub fn millimetres(&self) -> f64 {
         match self.xyzt_units & 7 {
             1 => 1000.0,
             3 => 0.001,
@@ -81,26 +82,22 @@ impl NiftiHeader {
         affine
     }
 
-    /// Index to RAS mm: sform, else qform, else pixdim alone. Also says what was odd.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if the form that the file names is not usable.
-    pub(super) fn affine(&self) -> Result<(Affine, Vec<String>)> {
+    /// Index to RAS mm: sform, else qform, else pixdim alone; not checked. Also says what was odd.
+    pub(super) fn affine(&self) -> (Affine, Vec<String>) {
         let mut warnings = Vec::new();
-        let (mut affine, which) = if self.sform_code > 0 {
-            (Affine { rows: self.srow }, "sform")
+        let mut affine = if self.sform_code > 0 {
+            Affine { rows: self.srow }
         } else if self.qform_code > 0 {
-            (self.qform(), "qform")
+            self.qform()
         } else {
             warnings.push("no orientation in the header: sides of the patient are a guess".into());
-            (self.base(), "pixdim")
+            self.base()
         };
         let unit = self.millimetres();
         if unit != 1.0 {
             warnings.push(format!("lengths in the header are of {unit} mm and were converted"));
             affine.rows.iter_mut().flatten().for_each(|v| *v *= unit);
         }
-        affine.check().map_err(|e| Error::malformed(FORMAT, format!("{which}: {e}")))?;
         if self.sform_code > 0 && self.qform_code > 0 {
             let mut q = self.qform();
             q.rows.iter_mut().flatten().for_each(|v| *v *= unit);
@@ -115,7 +112,7 @@ impl NiftiHeader {
         if affine.shear() > 1e-3 {
             warnings.push("the axes are not at right angles".into());
         }
-        Ok((affine, warnings))
+        (affine, warnings)
     }
 }
 
@@ -259,12 +256,12 @@ impl Parsed {
         })
     }
 
-    pub(super) fn layout(&self, limits: &Limits) -> Result<(Layout, Vec<String>)> {
+    pub(super) fn layout(&self, options: &ReadOptions) -> Result<(Layout, Vec<String>)> {
         let kind = kind(self.datatype)?;
-        limits.voxels(&[self.header.dim[0], self.header.dim[1], self.header.dim[2], self.frames])?;
-        let (affine, mut warnings) = self.header.affine()?;
+        options.limits.voxels(&[self.header.dim[0], self.header.dim[1], self.header.dim[2], self.frames])?;
+        let (affine, mut warnings) = self.header.affine();
         warnings.splice(0..0, self.warnings.iter().cloned());
-        let layout = Layout::new(FORMAT, kind, self.big_endian, self.header.dim, self.frames, affine, limits)?;
+        let layout = Layout::new(FORMAT, kind, self.big_endian, self.header.dim, self.frames, affine, options)?;
         Ok((layout, warnings))
     }
 }

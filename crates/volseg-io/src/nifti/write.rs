@@ -101,13 +101,14 @@ fn header_bytes(content: &Content<'_>, single: bool) -> Result<Vec<u8>> {
 fn geometry(content: &Content<'_>) -> Result<NiftiHeader> {
     let dim = content.dim.map(|d| d as u64);
     let long = dim.iter().chain([&(content.frames as u64)]).any(|&d| d > 32767);
-    if let Header::Nifti(old) = content.header {
-        let same = old.affine().is_ok_and(|(affine, _)| affine == content.affine);
-        if same && old.dim == dim && (old.version == 2 || !long) {
-            let mut kept = (**old).clone();
-            kept.xyzt_units = if kept.xyzt_units & 7 == 0 { 2 } else { kept.xyzt_units & 7 };
-            return Ok(kept);
-        }
+    if let Header::Nifti(old) = content.header
+        && old.affine().0 == content.affine
+        && old.dim == dim
+        && (old.version == 2 || !long)
+    {
+        let mut kept = (**old).clone();
+        kept.xyzt_units = if kept.xyzt_units & 7 == 0 { 2 } else { kept.xyzt_units & 7 };
+        return Ok(kept);
     }
     let narrow = Affine { rows: content.affine.rows.map(|r| r.map(|v| f64::from(v as f32))) };
     let fits = narrow.largest_corner_shift_mm(&content.affine, content.dim) <= MOST_SHIFT_MM;

@@ -1,5 +1,5 @@
 use super::FORMAT;
-use crate::{Error, Limits, Result, number_text, voxels::Layout};
+use crate::{Error, ReadOptions, Result, number_text, voxels::Layout};
 use std::collections::BTreeMap;
 use volseg_geometry::{Affine, VoxelKind};
 
@@ -136,7 +136,7 @@ impl Fields {
         Ok(Some(vec![text.to_owned()]))
     }
 
-    pub(super) fn layout(&self, limits: &Limits, warnings: &mut Vec<String>) -> Result<Layout> {
+    pub(super) fn layout(&self, options: &ReadOptions, warnings: &mut Vec<String>) -> Result<Layout> {
         let kind = self.kind()?;
         let sizes = number_text::numbers(FORMAT, "sizes", self.required("sizes")?)?;
         let dimension = self.whole("dimension")?;
@@ -153,7 +153,7 @@ impl Fields {
                 }
             })
             .collect::<Result<_>>()?;
-        limits.voxels(&sizes)?;
+        options.limits.voxels(&sizes)?;
         let space = Space::of(self, sizes.len(), warnings)?;
         let mut spatial = space.axes.clone();
         // Further axes of length 1 say nothing.
@@ -175,7 +175,7 @@ impl Fields {
                 return Err(Error::malformed(FORMAT, format!("endian is {other:?}, expected little or big")));
             }
         };
-        let mut layout = Layout::new(FORMAT, kind, big_endian, dim, frames, space.affine, limits)?;
+        let mut layout = Layout::new(FORMAT, kind, big_endian, dim, frames, space.affine, options)?;
         layout.interleaved = interleaved;
         Ok(layout)
     }

@@ -1,251 +1,249 @@
 //! The HTML page: one file, plots as SVG, no script, nothing from the network.
 
 use super::{
-    Plan,
-    cases::Case,
-    output::{Metric, Summary},
+    plan::Plan,
+    plots,
+    slice::COLOURS,
+    summary::{Metric, Summary},
+    text::{shown, title, value},
 };
-use anyhow::anyhow;
-use plotters::prelude::*;
 use std::fmt::Write;
+use volseg_metrics::Means;
 
-/// Size of a plot in pixels.
-const SIZE: (u32, u32) = (640, 380);
 /// Pictures of this many cases.
-const PICTURES: usize = 4;
+const PICTURES: usize = 6;
+/// Rows of the table of cases.
+const ROWS: usize = 50;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1320px;margin:2rem auto;padding:0 1rem;color:#1b1f24}\
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-td,th{padding:.25rem .7rem;border-bottom:1px solid #d8dde3;text-align:right}td:first-child,th:first-child{text-align:left}\
-.plots{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;break-inside:avoid}figcaption{font-size:.85rem;color:#57606a;max-width:640px}\
-.scroll{overflow-x:auto}svg{max-width:100%;height:auto}.worst svg{background:#111;width:300px}\
-@media print{body{margin:0;max-width:none;font-size:11px}figure svg{width:88mm}.worst svg{width:60mm}}";
+const STYLE: &str = "\
+:root{color-scheme:light}*{box-sizing:border-box}\
+body{font:16px/1.5 system-ui,-apple-system,'Segoe UI',sans-serif;max-width:1240px;margin:0 auto;padding:1.5rem 1.5rem 4rem;color:#1b1f24;background:#fff}\
+h1{font-size:1.7rem;margin:.5rem 0}h2{font-size:1.25rem;margin:2.4rem 0 .8rem;padding-bottom:.3rem;border-bottom:2px solid #d8dee4}\
+p,li{max-width:80ch}.lead{color:#57606a;margin:.2rem 0 1rem}\
+.cards{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}.card{border:1px solid #d8dee4;border-radius:8px;padding:.7rem 1.1rem;min-width:10rem}\
+.card b{display:block;font-size:1.6rem;line-height:1.2;font-variant-numeric:tabular-nums}.card span{color:#57606a;font-size:.9rem}\
+.note{border-left:4px solid #d4a72c;background:#fff8e6;padding:.5rem 1rem;margin:1rem 0;max-width:none}.note ul{margin:.2rem 0;padding-left:1.2rem}.note li{max-width:none}\
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.95rem}\
+th,td{padding:.3rem .75rem;text-align:right;white-space:nowrap;border-bottom:1px solid #e7ebef}th{border-bottom:2px solid #aab4be;vertical-align:bottom}\
+th:first-child,td:first-child{text-align:left}tbody tr:nth-child(even){background:#f6f8fa}tr.sum td{font-weight:600;border-top:2px solid #aab4be;background:#fff}\
+tr.sum+tr.sum td{border-top:0;font-weight:400}small{color:#57606a;font-size:.8em}\
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,470px),1fr));gap:1.6rem;align-items:start}\
+.worst{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:1.2rem}\
+figure{margin:0;break-inside:avoid}figure svg{display:block;width:100%;height:auto}\
+.worst svg{height:270px;background:#101418;border-radius:6px;padding:6px}\
+figcaption{font-size:.92rem;color:#424a53;margin-top:.4rem}.key{display:flex;flex-wrap:wrap;gap:.4rem 1.4rem;padding:0;list-style:none}\
+.key i{display:inline-block;width:.95em;height:.95em;border-radius:3px;margin-right:.45em;vertical-align:-.1em;border:1px solid #8c959f}\
+@media print{@page{size:A4;margin:13mm}body{max-width:none;padding:0;font-size:9.5pt}h1{font-size:16pt}h2{font-size:12pt;margin-top:1.2em;break-after:avoid}\
+table{font-size:7.6pt}th,td{padding:.15rem .32rem}thead{display:table-header-group}tr{break-inside:avoid}.scroll{overflow:visible}\
+.plots{grid-template-columns:1fr 1fr;gap:5mm}.worst{grid-template-columns:1fr 1fr 1fr;gap:4mm}.worst svg{height:44mm}\
+.card{padding:.3rem .7rem}.card b{font-size:13pt}.worst svg,.key i,.note,tbody tr{print-color-adjust:exact;-webkit-print-color-adjust:exact}}";
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// The page.
-pub(super) fn html(summary: &Summary, plan: &Plan) -> anyhow::Result<Vec<u8>> {
-    let s = &plan.settings;
-    let mut out = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Segmentation scores</title><style>{STYLE}</style></head><body><h1>Segmentation scores</h1>\
-         <p>{} cases, {} labels. Surface: {}. HD percentiles: {}. Means: {}{}.</p>",
-        summary.cases.len(),
-        summary.sets.len(),
-        s.surface.map_or("none", |x| x.name()),
-        s.hd95.name(),
-        plan.rule.name().replace('_', " "),
-        plan.preset.as_ref().map_or(String::new(), |p| format!(". Preset: {}", escape(p)))
-    );
-    for w in &summary.warnings {
-        let _ = write!(out, "<p>Warning: {}</p>", escape(w));
-    }
-    table(&mut out, summary);
-    out.push_str("<h2>Plots</h2><div class=\"plots\">");
-    let find = |name: &str| summary.metrics.iter().find(|m| m.name == name);
-    if let Some(dice) = find("dice") {
-        figure(&mut out, &boxes(summary, dice)?, "Dice by label: median, quartiles and whiskers over cases.");
-        let points = volumes(summary);
-        let p: Vec<_> = points.iter().filter(|p| p.gt > 0.0 && p.dice.is_finite()).map(|p| (p.gt, p.dice)).collect();
-        let top = p.iter().map(|p| p.0).fold(1e-3, f64::max);
-        let low = p.iter().map(|p| p.0).fold(top, f64::min);
-        let svg = scatter(&p, "volume of the ground truth (mL, powers of ten)", "Dice", (low, top, 0.0, 1.0), true, &[])?;
-        figure(&mut out, &svg, "Dice against the volume of the ground truth; a point is a label in a case.");
-        let p: Vec<_> = points.iter().map(|p| ((p.gt + p.pred) / 2.0, p.pred - p.gt)).collect();
-        let d: Vec<f64> = p.iter().map(|p| p.1).collect();
-        let st = volseg_metrics::statistic(&d);
-        let sd = if st.sd.is_nan() { 0.0 } else { st.sd };
-        let lines = [st.mean - 1.96 * sd, st.mean, st.mean + 1.96 * sd];
-        let reach = d.iter().chain(&lines).map(|v| v.abs()).filter(|v| v.is_finite()).fold(1e-3, f64::max) * 1.1;
-        let top = p.iter().map(|p| p.0).fold(1e-3, f64::max) * 1.05;
-        let svg = scatter(&p, "mean volume (mL)", "prediction - ground truth (mL)", (0.0, top, -reach, reach), false, &lines)?;
-        figure(&mut out, &svg, "Bland-Altman plot of volumes: mean difference and 1.96 SD.");
-    }
-    let nsd: Vec<(f64, f64)> = summary
-        .metrics
-        .iter()
-        .filter_map(|m| Some((m.name.strip_prefix("nsd@")?.parse().ok()?, m.means.by_rule[0])))
-        .filter(|p: &(f64, f64)| p.1.is_finite())
-        .collect();
-    if nsd.len() > 1 {
-        figure(&mut out, &curve(&nsd)?, "Mean NSD (surface Dice) against its tolerance.");
-    }
-    out.push_str("</div>");
-    pictures(&mut out, summary);
-    out.push_str("</body></html>\n");
-    Ok(out.into_bytes())
 }
 
 fn figure(out: &mut String, svg: &str, caption: &str) {
     let _ = write!(out, "<figure>{svg}<figcaption>{caption}</figcaption></figure>");
 }
 
-fn table(out: &mut String, summary: &Summary) {
-    let keep = |n: &str| ["dice", "iou", "assd"].contains(&n) || n.starts_with("nsd") || n.starts_with("hd");
-    let columns: Vec<&Metric> = summary.metrics.iter().filter(|m| keep(&m.name)).collect();
-    out.push_str("<h2>Means</h2><div class=\"scroll\"><table><tr><th>label</th>");
-    for m in &columns {
-        let _ = write!(out, "<th>{}</th>", m.name.replace("nsd@", "NSD @ "));
-    }
-    let cell = |v: f64, a: usize, b: usize| match v.is_nan() {
-        true => format!("<td>- ({a}/{b})</td>"),
-        false => format!("<td>{v:.4} ({a}/{b})</td>"),
-    };
-    out.push_str("</tr>");
-    for (n, name) in summary.names.iter().enumerate() {
-        let _ = write!(out, "<tr><td>{}</td>", escape(name));
-        for st in columns.iter().filter_map(|m| m.labels.get(n)) {
-            out.push_str(&cell(st.mean, st.n_finite, st.n));
-        }
-        out.push_str("</tr>");
-    }
-    out.push_str("<tr><td><b>mean</b></td>");
-    for m in &columns {
-        out.push_str(&cell(m.means.by_rule[0], m.means.n[0], m.means.n[1]));
-    }
-    out.push_str("</tr></table></div><p>In brackets: finite values of all values. Distances in mm.</p>");
+/// The page.
+pub(super) fn html(summary: &Summary, plan: &Plan) -> anyhow::Result<Vec<u8>> {
+    let mut out = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Segmentation scores</title><style>{STYLE}</style></head><body><h1>Segmentation scores</h1>"
+    );
+    head(&mut out, summary, plan);
+    labels(&mut out, summary, plan);
+    comparison(&mut out, summary);
+    out.push_str("<h2>Plots</h2><div class=\"plots\">");
+    figures(&mut out, summary)?;
+    out.push_str("</div>");
+    cases(&mut out, summary, plan);
+    pictures(&mut out, summary);
+    out.push_str("</body></html>\n");
+    Ok(out.into_bytes())
 }
 
-struct Volume {
-    gt: f64,
-    pred: f64,
-    dice: f64,
-}
-
-fn volumes(summary: &Summary) -> Vec<Volume> {
-    let of = |c: &Case, set: &Vec<u32>| {
-        let s = summary.scores(&c.scores, set);
-        Volume { gt: s.get("volume_gt_ml"), pred: s.get("volume_pred_ml"), dice: s.get("dice") }
-    };
-    let all = summary.cases.iter().flat_map(|c| summary.sets.iter().map(move |s| of(c, s)));
-    all.filter(|v| v.gt > 0.0 || v.pred > 0.0).collect()
-}
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-
-fn draw(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> anyhow::Result<()>) -> anyhow::Result<String> {
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        area.fill(&WHITE).map_err(|e| anyhow!("{e}"))?;
-        paint(&area)?;
-        area.present().map_err(|e| anyhow!("{e}"))?;
-    }
-    Ok(svg.lines().filter(|l| !l.starts_with("<?xml")).collect::<Vec<_>>().join("\n"))
-}
-
-fn boxes(summary: &Summary, dice: &Metric) -> anyhow::Result<String> {
-    let n = summary.sets.len();
-    let height = (120 + 26 * n as u32).max(SIZE.1);
-    draw((SIZE.0, height), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(36)
-            .y_label_area_size(150)
-            .build_cartesian_2d(0.0f32..1.0f32, -0.5f64..(n as f64 - 0.5))
-            .map_err(|e| anyhow!("{e}"))?;
-        let name = |v: &f64| {
-            let place = v.round();
-            let shown = (v - place).abs() < 1e-6 && place >= 0.0;
-            let name = shown.then(|| summary.names.get(n.wrapping_sub(1 + place as usize))).flatten();
-            name.map_or(String::new(), |t| t.chars().take(22).collect())
+fn head(out: &mut String, summary: &Summary, plan: &Plan) {
+    let s = &plan.settings;
+    let (cases, labels) = (summary.cases.len(), summary.sets.len());
+    let _ = write!(
+        out,
+        "<p class=\"lead\">{cases} case{}, {labels} label{}. Surface model {}, percentiles of the Hausdorff distance {}, lengths in {}. \
+         Means: {}. Intervals: 95 %, bootstrap over cases ({} resamples, seed {}).{}</p><div class=\"cards\">",
+        if cases == 1 { "" } else { "s" },
+        if labels == 1 { "" } else { "s" },
+        s.surface.map_or("none", |x| x.name()),
+        s.hd95.name(),
+        summary.unit,
+        plan.rule.name().replace('_', " "),
+        plan.bootstrap,
+        plan.seed,
+        plan.preset.as_ref().map_or(String::new(), |p| format!(" Preset {}.", escape(p)))
+    );
+    for m in summary.metrics.iter().filter(|m| m.name == "dice" || m.name.starts_with("nsd") || m.name == "hd95") {
+        let name = match m.name.split_once('@') {
+            Some((_, t)) => format!("mSDC (= NSD) @ {t} {}", summary.unit),
+            None if m.name == "dice" => "mDice".into(),
+            None => format!("mean {}", title(m, summary.unit)),
         };
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .y_labels(2 * n.max(1))
-            .y_label_formatter(&name)
-            .x_desc("Dice")
-            .draw()
-            .map_err(|e| anyhow!("{e}"))?;
-        for label in 0..n {
-            let values: Vec<f64> =
-                dice.values.iter().filter_map(|r| r.get(label)).copied().filter(|v| v.is_finite()).collect();
-            if values.is_empty() {
-                continue;
-            }
-            let q = Quartiles::new(&values);
-            let shape = Boxplot::new_horizontal((n - 1 - label) as f64, &q).width(14).style(RGBColor(31, 95, 153));
-            chart.draw_series([shape]).map_err(|e| anyhow!("{e}"))?;
-        }
-        Ok(())
-    })
+        let interval = match cases > 1 && m.interval.iter().all(|v| v.is_finite()) {
+            true => format!("{} to {}", value(m.interval[0], m.is_distance()), value(m.interval[1], m.is_distance())),
+            false => format!("{}/{} values", m.means.n[0], m.means.n[1]),
+        };
+        let shown = value(m.headline(plan.rule), m.is_distance());
+        let _ = write!(out, "<div class=\"card\"><span>{name}</span><b>{shown}</b><span>{interval}</span></div>");
+    }
+    out.push_str("</div>");
+    let failed = summary.failed.iter().map(|(c, e)| format!("case {c} is left out: {e}"));
+    let notes: Vec<String> = failed.chain(summary.warnings.iter().cloned()).map(|w| escape(&w)).collect();
+    if !notes.is_empty() {
+        let _ = write!(out, "<div class=\"note\"><ul><li>{}</li></ul></div>", notes.join("</li><li>"));
+    }
 }
 
-/// Points in `(x0, x1, y0, y1)`; `powers`: x by its logarithm. `lines`: horizontal lines.
-fn scatter(
-    points: &[(f64, f64)],
-    x: &str,
-    y: &str,
-    (x0, x1, y0, y1): (f64, f64, f64, f64),
-    powers: bool,
-    lines: &[f64],
-) -> anyhow::Result<String> {
-    let place = |v: f64| if powers { v.log10() } else { v };
-    let (a, b) = if powers { (place(x0).floor(), place(x1).floor() + 1.0) } else { (x0, x1) };
-    draw(SIZE, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(40)
-            .y_label_area_size(64)
-            .build_cartesian_2d(a..b, y0..y1)
-            .map_err(|e| anyhow!("{e}"))?;
-        let power = |v: &f64| if powers { format!("1e{v:.1}") } else { format!("{v}") };
-        chart.configure_mesh().x_labels(8).x_label_formatter(&power).x_desc(x).y_desc(y).light_line_style(TRANSPARENT).draw().map_err(|e| anyhow!("{e}"))?;
-        for &l in lines.iter().filter(|l| l.is_finite()) {
-            chart.draw_series(LineSeries::new([(a, l), (b, l)], RGBColor(180, 60, 40))).map_err(|e| anyhow!("{e}"))?;
-        }
-        let dots = points.iter().map(|p| Circle::new((place(p.0), p.1), 4, RGBColor(31, 95, 153).mix(0.7).filled()));
-        chart.draw_series(dots).map_err(|e| anyhow!("{e}"))?;
-        Ok(())
-    })
+/// A row a label; means, intervals and medians below.
+fn labels(out: &mut String, summary: &Summary, plan: &Plan) {
+    let columns = shown(summary);
+    out.push_str("<h2>Labels</h2><div class=\"scroll\"><table><thead><tr><th>label</th>");
+    columns.iter().for_each(|m| {
+        let _ = write!(out, "<th>{}</th>", title(m, summary.unit));
+    });
+    out.push_str("</tr></thead><tbody>");
+    let cell = |m: &Metric, v: f64, n: [usize; 2]| format!("{} <small>{}/{}</small>", value(v, m.is_distance()), n[0], n[1]);
+    for (n, name) in summary.names.iter().enumerate() {
+        let cells = columns.iter().filter_map(|m| Some((m, m.labels.get(n)?)));
+        row(out, "", &escape(name), cells.map(|(m, st)| cell(m, st.mean, [st.n_finite, st.n])));
+    }
+    let means = |means: &Means, m: &Metric| cell(m, super::summary::by_rule(means, plan.rule), means.n);
+    let groups: Vec<&String> = columns.first().map_or(Vec::new(), |m| m.groups.keys().collect());
+    for g in groups {
+        let cells = columns.iter().filter_map(|m| Some(means(m.groups.get(g)?, m)));
+        row(out, "sum", &format!("mean of {}", escape(g)), cells);
+    }
+    row(out, "sum", "mean", columns.iter().map(|m| means(&m.means, m)));
+    if summary.cases.len() > 1 && plan.bootstrap > 0 {
+        let ends = |m: &&Metric| format!("{}–{}", value(m.interval[0], m.is_distance()), value(m.interval[1], m.is_distance()));
+        row(out, "sum", "95 % interval of the mean", columns.iter().map(ends));
+    }
+    row(out, "sum", "median of all values", columns.iter().map(|m| value(m.all.median, m.is_distance())));
+    out.push_str(
+        "</tbody></table></div><p><small>Means are over finite values; n/N says how many of all values they are. \
+         Medians keep infinite distances, which missed and invented labels have.</small></p>",
+    );
 }
 
-fn curve(points: &[(f64, f64)]) -> anyhow::Result<String> {
-    let top = points.iter().map(|p| p.0).fold(1e-3, f64::max) * 1.05;
-    draw(SIZE, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(40)
-            .y_label_area_size(64)
-            .build_cartesian_2d(0.0..top, 0.0f64..1.02)
-            .map_err(|e| anyhow!("{e}"))?;
-        let mesh = chart.configure_mesh().x_desc("tolerance (mm)").y_desc("NSD").light_line_style(TRANSPARENT).draw();
-        mesh.map_err(|e| anyhow!("{e}"))?;
-        let blue = RGBColor(31, 95, 153);
-        chart.draw_series(LineSeries::new(points.iter().copied(), blue.stroke_width(2))).map_err(|e| anyhow!("{e}"))?;
-        chart.draw_series(points.iter().map(|&p| Circle::new(p, 4, blue.filled()))).map_err(|e| anyhow!("{e}"))?;
-        Ok(())
-    })
+fn row(out: &mut String, class: &str, name: &str, cells: impl Iterator<Item = String>) {
+    let cells: Vec<String> = cells.collect();
+    let _ = write!(out, "<tr class=\"{class}\"><td>{name}</td><td>{}</td></tr>", cells.join("</td><td>"));
 }
 
-/// Colours of pixels in the ground truth only, the prediction only, both with one id, both with different ids.
-const COLOURS: [&str; 4] = ["#e05a47", "#3f8fd6", "#5d6670", "#e8c33b"];
+fn comparison(out: &mut String, summary: &Summary) {
+    if summary.metrics.iter().all(|m| m.paired.is_none()) {
+        return;
+    }
+    out.push_str(
+        "<h2>Comparison of two predictions</h2><div class=\"scroll\"><table><thead><tr><th>metric</th><th>first</th><th>second</th>\
+         <th>second − first</th><th>95 % interval</th><th>Wilcoxon p</th><th>cases that differ</th></tr></thead><tbody>",
+    );
+    for (m, p) in summary.metrics.iter().filter_map(|m| Some((m, m.paired?))) {
+        let v = |v: f64| value(v, m.is_distance());
+        let signed = |x: f64| if x >= 0.0 { format!("+{}", v(x)) } else { v(x) };
+        let ends = format!("{} to {}", signed(p.interval[0]), signed(p.interval[1]));
+        let known = p.difference.is_finite();
+        let cells = [v(p.means[0]), v(p.means[1]), if known { signed(p.difference) } else { "-".into() },
+            if known { ends } else { "-".into() }, format!("{:.4}", p.test.p), p.test.n.to_string()];
+        row(out, "", &escape(&title(m, summary.unit)), cells.into_iter());
+    }
+    out.push_str(
+        "</tbody></table></div><p><small>The same bootstrap resamples of cases for both predictions. Wilcoxon's signed rank test \
+         (two-sided) of per-case means over labels.</small></p>",
+    );
+}
+
+fn figures(out: &mut String, summary: &Summary) -> anyhow::Result<()> {
+    let Some(dice) = summary.metrics.iter().find(|m| m.name == "dice") else { return Ok(()) };
+    let column = |n: usize| dice.values.iter().filter_map(|row| row.get(n).copied()).collect::<Vec<f64>>();
+    let rows: Vec<_> = (summary.names.iter().zip(&dice.labels).enumerate())
+        .map(|(n, (name, st))| (name.as_str(), st, column(n)))
+        .collect();
+    let caption = "Dice by label: a dot a case; boxes (from 5 cases on) are quartiles and median, whiskers reach 1.5 boxes.";
+    figure(out, &plots::boxes(&rows, "Dice")?, caption);
+    let scores = || summary.cases.iter().flat_map(|c| summary.rows(&c.scores));
+    let unit = if summary.unit == "px" { ("px²", "volume_gt_mm3", "volume_pred_mm3") } else { ("mL", "volume_gt_ml", "volume_pred_ml") };
+    let (unit, gt, pred) = unit;
+    let what = if summary.unit == "px" { "area" } else { "volume" };
+    let points: Vec<_> = scores().map(|s| (s.get(gt), s.get("dice"))).filter(|p| p.0 > 0.0 && p.1.is_finite()).collect();
+    if !points.is_empty() {
+        let svg = plots::against_volume(&points, &format!("{what} of the ground truth ({unit})"), "Dice")?;
+        figure(out, &svg, &format!("Dice against {what}: a dot is a label in a case."));
+    }
+    let points: Vec<_> = scores()
+        .map(|s| ((s.get(gt) + s.get(pred)) / 2.0, s.get(pred) - s.get(gt)))
+        .filter(|p| p.0 > 0.0)
+        .collect();
+    if !points.is_empty() {
+        let svg = plots::bland_altman(&points, &format!("mean {what} ({unit})"), &format!("prediction − truth ({unit})"))?;
+        figure(out, &svg, &format!("Bland-Altman plot of {what}s: the mean difference and 1.96 standard deviations."));
+    }
+    let steps: Vec<(f64, &Metric)> =
+        summary.metrics.iter().filter_map(|m| Some((m.name.strip_prefix("nsd@")?.parse().ok()?, m))).collect();
+    if steps.len() > 1 {
+        let curve = |of: &dyn Fn(&Metric) -> f64| -> Vec<(f64, f64)> {
+            steps.iter().map(|(t, m)| (*t, of(m))).filter(|p| p.1.is_finite()).collect()
+        };
+        let lines: Vec<_> = (0..summary.sets.len()).map(|n| curve(&|m| m.labels.get(n).map_or(f64::NAN, |s| s.mean))).collect();
+        let svg = plots::tolerances(&curve(&|m| m.means.by_rule[0]), &lines, &format!("tolerance ({})", summary.unit))?;
+        figure(out, &svg, "NSD (surface Dice) against its tolerance: the mean, and thin lines for each label.");
+    }
+    Ok(())
+}
+
+/// Cases, worst first.
+fn cases(out: &mut String, summary: &Summary, plan: &Plan) {
+    let worst = summary.worst();
+    if worst.len() < 2 {
+        return;
+    }
+    out.push_str("<h2>Cases, worst first</h2><div class=\"scroll\"><table><thead><tr><th>case</th><th>mean Dice</th>");
+    let others: Vec<&Metric> = shown(summary).into_iter().filter(|m| m.name != "dice").collect();
+    others.iter().for_each(|m| {
+        let _ = write!(out, "<th>{}</th>", title(m, summary.unit));
+    });
+    out.push_str("<th>missed</th><th>invented</th></tr></thead><tbody>");
+    for (dice, case) in worst.iter().take(ROWS) {
+        let mean = |m: &&Metric| {
+            let place = summary.cases.iter().position(|c| std::ptr::eq(c, *case));
+            let values = place.and_then(|n| m.values.get(n)).map_or(&[][..], Vec::as_slice);
+            value(volseg_metrics::mean(values.iter().copied()), m.is_distance())
+        };
+        let count = |name: &str| summary.rows(&case.scores).filter(|s| s.status.name() == name).count().to_string();
+        let cells = [value(*dice, false)].into_iter().chain(others.iter().map(mean));
+        row(out, "", &escape(&case.name), cells.chain([count("missed"), count("invented")]));
+    }
+    out.push_str("</tbody></table></div>");
+    if worst.len() > ROWS {
+        let _ = write!(out, "<p><small>{ROWS} of {} cases; the JSON has all.</small></p>", worst.len());
+    }
+    let _ = write!(out, "<p><small>Means over the labels of a case{}.</small></p>", if plan.compares { " of the first prediction" } else { "" });
+}
 
 fn pictures(out: &mut String, summary: &Summary) {
-    let Some(dice) = summary.metrics.iter().find(|m| m.name == "dice") else { return };
-    let mean = |row: &Vec<f64>| volseg_metrics::mean(row.iter().copied());
-    let mut worst: Vec<(f64, &Case)> = dice.values.iter().map(mean).zip(&summary.cases).collect();
-    worst.retain(|w| !w.0.is_nan());
-    worst.sort_by(|a, b| a.0.total_cmp(&b.0));
-    out.push_str("<h2>Worst cases</h2><p>The slice with the most wrong voxels. Red: ground truth only. Blue: prediction only. \
-                  Grey: both agree. Yellow: both, with different labels.</p><div class=\"plots worst\">");
-    for (v, case) in worst.iter().take(PICTURES) {
-        let (z, [w, h], pixels, wrong) = &case.slice;
-        let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" shape-rendering=\"crispEdges\">");
-        for (y, row) in pixels.chunks((*w).max(1)).enumerate() {
-            let mut x = 0;
-            for run in row.chunk_by(|a, b| a == b) {
-                if let Some(colour) = run.first().and_then(|&k| COLOURS.get(usize::from(k).wrapping_sub(1))) {
-                    let _ = write!(svg, "<path fill=\"{colour}\" d=\"M{x} {y}h{}v1h-{0}z\"/>", run.len());
-                }
-                x += run.len();
-            }
-        }
-        svg.push_str("</svg>");
-        figure(out, &svg, &format!("{}: mean Dice {v:.4}; slice {z}, {wrong} wrong voxels.", escape(&case.name)));
+    let shown: Vec<_> =
+        summary.worst().into_iter().filter_map(|(v, c)| Some((v, c, c.slice.as_ref()?))).take(PICTURES).collect();
+    if shown.is_empty() {
+        return;
+    }
+    out.push_str("<h2>Largest errors</h2><p>Of the worst cases, the slice with the most wrong voxels.</p><ul class=\"key\">");
+    let names = ["ground truth only", "prediction only", "both agree", "both, with different labels"];
+    for (colour, name) in COLOURS.iter().zip(names) {
+        let _ = write!(out, "<li><i style=\"background:{colour}\"></i>{name}</li>");
+    }
+    out.push_str("</ul><div class=\"worst\">");
+    for (dice, case, slice) in shown {
+        let name = escape(&case.name);
+        let caption = format!("<b>{name}</b>, mean Dice {dice:.4}; slice {}, {} wrong voxels", slice.index, slice.wrong);
+        figure(out, &slice.svg(), &caption);
     }
     out.push_str("</div>");
 }

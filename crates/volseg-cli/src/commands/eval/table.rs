@@ -9,33 +9,59 @@ use std::{
 };
 use volseg_metrics::IdMap;
 
-/// Scored ids with their names, in order.
+/// Scored ids with what a table says about them, in order.
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) sets: Vec<Vec<u32>>,
     pub(super) names: BTreeMap<Vec<u32>, String>,
-    pub(super) tolerances: BTreeMap<u32, f64>,
+    pub(super) tolerances: BTreeMap<Vec<u32>, f64>,
+    /// Labels with a mean of their own.
+    pub(super) groups: BTreeMap<Vec<u32>, String>,
+    /// The label `ignore` of an nnU-Net data set.
+    pub(super) ignore: Option<u32>,
 }
 
 impl Table {
-    fn add(&mut self, ids: Vec<u32>, name: Option<String>, tolerance: Option<f64>) -> anyhow::Result<()> {
+    fn add(&mut self, ids: Vec<u32>, more: Entry) -> anyhow::Result<()> {
         if ids == [0] {
             return Ok(());
         }
-        if self.sets.contains(&ids) {
-            bail!("--labels: found id {} twice, expected each id once", text(&ids));
+        if ids.contains(&0) {
+            bail!("found background (0) in region {}, expected ids from 1 on", text(&ids));
         }
-        if let Some(name) = name {
+        if self.sets.contains(&ids) {
+            bail!("found id {} twice, expected each id once", text(&ids));
+        }
+        if let Some(name) = more.name {
             if self.names.values().any(|n| *n == name) {
-                bail!("--labels: found name {name:?} twice, expected each name once");
+                bail!("found name {name:?} twice, expected each name once");
             }
             self.names.insert(ids.clone(), name);
         }
-        if let (Some(t), [id]) = (tolerance, ids.as_slice()) {
-            self.tolerances.insert(*id, t);
-        }
+        self.tolerances.extend(more.tolerance.map(|t| (ids.clone(), t)));
+        self.groups.extend(more.group.map(|g| (ids.clone(), g)));
         self.sets.push(ids);
         Ok(())
+    }
+}
+
+/// What a table says about a label.
+#[derive(Default)]
+struct Entry {
+    name: Option<String>,
+    tolerance: Option<f64>,
+    group: Option<String>,
+}
+
+impl Entry {
+    /// From a name, or an object with `name`, `tolerance` and `group`.
+    fn of(value: &Value) -> anyhow::Result<Self> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
+        let tolerance = match value.get("tolerance").filter(|v| !v.is_null()) {
+            Some(v) => Some(v.as_f64().with_context(|| format!("found tolerance {v}, expected a number of mm"))?),
+            None => None,
+        };
+        Ok(Self { name: value.as_str().map(ToOwned::to_owned).or_else(|| text("name")), tolerance, group: text("group") })
     }
 }
 
@@ -45,11 +71,11 @@ pub(super) fn text(ids: &[u32]) -> String {
 }
 
 fn id(text: &str) -> anyhow::Result<u32> {
-    let id: u32 = text.trim().parse().with_context(|| format!("found label id {text:?}, expected an integer"))?;
-    if id > 65535 {
-        bail!("found label id {id}, expected 0 to 65535");
+    let text = text.trim();
+    match text.parse() {
+        Ok(id @ 0..=65535) => Ok(id),
+        _ => bail!("found label id {text:?}, expected an integer from 0 to 65535"),
     }
-    Ok(id)
 }
 
 fn ids(text: &str) -> anyhow::Result<Vec<u32>> {
@@ -62,21 +88,20 @@ fn ids(text: &str) -> anyhow::Result<Vec<u32>> {
 /// `1,2,3`, a JSON or a CSV file.
 pub(super) fn labels(given: &str) -> anyhow::Result<Table> {
     let mut table = Table::default();
-    if !given.is_empty() && given.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '+' || c == ' ') {
+    if !given.is_empty() && given.chars().all(|c| c.is_ascii_digit() || ",+ ".contains(c)) {
         for part in given.split(',') {
-            table.add(ids(part)?, None, None)?;
+            table.add(ids(part)?, Entry::default())?;
         }
         return Ok(table);
     }
-    let path = Path::new(given);
-    let content = std::fs::read_to_string(path).with_context(|| format!("--labels {given} cannot be read"))?;
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
-        json(&content, &mut table).with_context(|| format!("--labels {given}"))?;
+    let content = std::fs::read_to_string(given).with_context(|| format!("{given} cannot be read"))?;
+    if content.trim_start().starts_with(['{', '[']) {
+        json(&content, &mut table)?;
     } else {
-        csv(&content, &mut table).with_context(|| format!("--labels {given}"))?;
+        csv(&content, &mut table)?;
     }
     if table.sets.is_empty() {
-        bail!("--labels {given}: found no label, expected at least one");
+        bail!("found no label in {given}, expected at least one");
     }
     Ok(table)
 }
@@ -104,14 +129,14 @@ impl<'de> serde::Deserialize<'de> for Entries {
     }
 }
 
-/// `{"1": "liver"}`, `{"liver": 1}`, `{"1": {"name": …, "tolerance": …}}`, a list of `{"id", "name", "tolerance"}`, or a
+/// `{"1": "liver"}`, `{"liver": 1}`, `{"1": {"name", "tolerance", "group"}}`, a list of objects with an `id` as well, or a
 /// `dataset.json` with `labels`.
 fn json(content: &str, table: &mut Table) -> anyhow::Result<()> {
     if content.trim_start().starts_with('[') {
         let list: Vec<Value> = serde_json::from_str(content)?;
         for entry in list {
             let key = entry.get("id").with_context(|| format!("found {entry}, expected an object with an id"))?;
-            table.add(value_ids(key)?, name_of(&entry), entry.get("tolerance").and_then(Value::as_f64))?;
+            table.add(value_ids(key)?, Entry::of(&entry)?)?;
         }
         return Ok(());
     }
@@ -125,17 +150,14 @@ fn json(content: &str, table: &mut Table) -> anyhow::Result<()> {
     };
     for (key, value) in entries.0 {
         if key.chars().all(|c| c.is_ascii_digit() || c == '+') {
-            let tolerance = value.get("tolerance").and_then(Value::as_f64);
-            table.add(ids(&key)?, name_of(&value), tolerance)?;
+            table.add(ids(&key)?, Entry::of(&value)?)?;
+        } else if key == "ignore" {
+            table.ignore = value_ids(&value)?.first().copied();
         } else {
-            table.add(value_ids(&value)?, Some(key), None)?;
+            table.add(value_ids(&value)?, Entry { name: Some(key), ..Entry::default() })?;
         }
     }
     Ok(())
-}
-
-fn name_of(value: &Value) -> Option<String> {
-    value.as_str().or_else(|| value.get("name").and_then(Value::as_str)).map(ToOwned::to_owned)
 }
 
 fn value_ids(value: &Value) -> anyhow::Result<Vec<u32>> {
@@ -146,20 +168,54 @@ fn value_ids(value: &Value) -> anyhow::Result<Vec<u32>> {
     }
 }
 
-/// Columns `id`, `name`, `tolerance` in any order (without a heading: in this order).
+/// Rows of a CSV file with their line numbers; the separator is a comma, semicolon or tab, cells may be quoted.
+fn rows(content: &str) -> Vec<(usize, Vec<String>)> {
+    let content = content.trim_start_matches('\u{feff}');
+    let first = content.lines().next().unwrap_or("");
+    let separator = [',', ';', '\t'].into_iter().find(|&s| first.contains(s)).unwrap_or(',');
+    let cells = |line: &str| {
+        let (mut cells, mut quoted) = (vec![String::new()], false);
+        for c in line.chars() {
+            match (c, cells.last_mut()) {
+                ('"', _) => quoted = !quoted,
+                (c, _) if c == separator && !quoted => cells.push(String::new()),
+                (c, Some(cell)) => cell.push(c),
+                _ => {}
+            }
+        }
+        cells.iter().map(|c| c.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let lines = content.lines().enumerate().filter(|(_, l)| !l.trim().is_empty());
+    lines.map(|(n, line)| (n + 1, cells(line))).collect()
+}
+
+/// Columns `id`, `name`, `tolerance`, `group` in any order (without a heading: in this order).
 fn csv(content: &str, table: &mut Table) -> anyhow::Result<()> {
-    let mut columns = [Some(0), Some(1), Some(2)];
-    for (n, line) in content.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let cells: Vec<&str> = line.split(',').map(|c| c.trim().trim_matches('"')).collect();
-        if n == 0 && cells.iter().any(|c| c.eq_ignore_ascii_case("id") || c.eq_ignore_ascii_case("label")) {
-            let place = |names: &[&str]| cells.iter().position(|c| names.iter().any(|n| c.eq_ignore_ascii_case(n)));
-            columns = [place(&["id", "label"]), place(&["name"]), place(&["tolerance", "tolerance_mm"])];
+    let mut columns = [Some(0), Some(1), Some(2), Some(3)];
+    for (n, (line, row)) in rows(content).iter().enumerate() {
+        let heading = row.iter().any(|c| ["id", "label", "value", "index"].iter().any(|h| c.eq_ignore_ascii_case(h)));
+        if n == 0 && heading {
+            let mut free: Vec<usize> = (0..row.len()).collect();
+            columns = [
+                &["id", "value", "index", "label"][..],
+                &["name", "organ", "structure", "label"],
+                &["tolerance", "tolerance_mm"],
+                &["group"],
+            ]
+            .map(|names| {
+                let place = |name: &&str| free.iter().position(|&c| row[c].eq_ignore_ascii_case(name));
+                names.iter().find_map(place).map(|at| free.remove(at))
+            });
             continue;
         }
-        let cell = |n: usize| columns[n].and_then(|c| cells.get(c)).copied().filter(|c| !c.is_empty());
-        let key = cell(0).with_context(|| format!("line {}: found no id, expected one", n + 1))?;
-        let tolerance = cell(2).map(str::parse).transpose().with_context(|| format!("line {}: tolerance", n + 1))?;
-        table.add(ids(key)?, cell(1).map(ToOwned::to_owned), tolerance)?;
+        let cell = |n: usize| columns[n].and_then(|c| row.get(c)).filter(|c| !c.is_empty());
+        let mut read = || {
+            let key = cell(0).context("found no id, expected one")?;
+            let tolerance = cell(2).map(|t| t.parse().with_context(|| format!("found tolerance {t:?}, expected mm")));
+            let text = |n: usize| cell(n).map(ToOwned::to_owned);
+            table.add(ids(key)?, Entry { name: text(1), tolerance: tolerance.transpose()?, group: text(3) })
+        };
+        read().with_context(|| format!("line {line}"))?;
     }
     Ok(())
 }
@@ -168,7 +224,7 @@ fn csv(content: &str, table: &mut Table) -> anyhow::Result<()> {
 pub(super) fn regions(given: &str, table: &mut Table) -> anyhow::Result<()> {
     for part in given.split(',') {
         let (name, set) = part.split_once('=').with_context(|| format!("found {part:?}, expected name=1+2"))?;
-        table.add(ids(set)?, Some(name.trim().to_owned()), None)?;
+        table.add(ids(set)?, Entry { name: Some(name.trim().to_owned()), ..Entry::default() })?;
     }
     Ok(())
 }
@@ -178,36 +234,50 @@ pub(super) fn map(given: Option<&str>, strict: bool) -> anyhow::Result<IdMap> {
     let mut to = BTreeMap::new();
     for part in given.into_iter().flat_map(|g| g.split(',')) {
         let (from, into) = part.split_once(':').with_context(|| format!("found {part:?}, expected stored:new"))?;
-        if to.insert(u16::try_from(id(from)?)?, id(into)?).is_some() {
-            bail!("id map: found stored id {from} twice, expected each once");
+        let stored = id(from)?;
+        if stored == 0 {
+            bail!("found a new id for background (0), expected stored ids from 1 on");
+        }
+        if to.insert(u16::try_from(stored)?, id(into)?).is_some() {
+            bail!("found stored id {stored} twice, expected each once");
         }
     }
     Ok(IdMap { strict: strict && !to.is_empty(), to })
 }
 
-/// A file of `name or id -> mm`: JSON object or CSV.
-pub(super) fn tolerances(path: &Path, names: &Table) -> anyhow::Result<BTreeMap<u32, f64>> {
-    let content = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let rows: Vec<(String, f64)> = if content.trim_start().starts_with('{') {
-        let entries: Entries = serde_json::from_str(&content)?;
-        let number = |(k, v): (String, Value)| v.as_f64().map(|v| (k.clone(), v)).with_context(|| format!("{k}: {v}"));
-        entries.0.into_iter().map(number).collect::<anyhow::Result<_>>()?
+/// `flare`, or a file of `name or id -> mm`: a JSON object or a CSV of two columns.
+pub(super) fn tolerances(given: &str, names: &Table) -> anyhow::Result<BTreeMap<Vec<u32>, f64>> {
+    if given == "flare" {
+        return Ok(volseg_metrics::flare_table());
+    }
+    let content = std::fs::read_to_string(Path::new(given)).with_context(|| format!("{given} cannot be read"))?;
+    let mm = |v: &str| v.parse::<f64>().with_context(|| format!("found tolerance {v:?}, expected a number of mm"));
+    let mut found: Vec<(String, f64)> = Vec::new();
+    if content.trim_start().starts_with('{') {
+        for (key, value) in serde_json::from_str::<Entries>(&content)?.0 {
+            found.push((key, mm(&value.to_string())?));
+        }
     } else {
-        let row = |l: &str| {
-            let (k, v) = l.split_once(',')?;
-            Some((k.trim().to_owned(), v.trim().parse().ok()?))
-        };
-        content.lines().filter_map(row).collect()
-    };
+        for (n, (line, row)) in rows(&content).iter().enumerate() {
+            match (row.first().map_or("", String::as_str), row.get(1).map_or("", String::as_str)) {
+                // A heading.
+                (_, v) if n == 0 && v.parse::<f64>().is_err() => {}
+                (key, v) => found.push((key.to_owned(), mm(v).with_context(|| format!("line {line}"))?)),
+            }
+        }
+    }
     let mut out = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for (key, mm) in rows {
-        let named = names.names.iter().find(|(_, n)| **n == key).and_then(|(ids, _)| ids.first().copied());
-        let id = named.map_or_else(|| id(&key), Ok)?;
-        if !seen.insert(id) {
-            bail!("{}: found {key:?} twice, expected each label once", path.display());
+    for (key, mm) in found {
+        let named = names.names.iter().find(|(_, n)| **n == key).map(|(ids, _)| ids.clone());
+        let set = match named {
+            Some(set) => set,
+            None => ids(&key).with_context(|| format!("found {key:?}, expected an id or a name of --labels"))?,
+        };
+        if !seen.insert(set.clone()) {
+            bail!("found {key:?} twice, expected each label once");
         }
-        out.insert(id, mm);
+        out.insert(set, mm);
     }
     Ok(out)
 }
