@@ -8,6 +8,7 @@ mod assemble;
 mod body;
 mod cleanup;
 mod error;
+mod judgement;
 mod modality;
 mod oracle;
 mod outputs;
@@ -20,6 +21,7 @@ mod segment;
 mod statistics;
 
 pub use error::Error;
+pub use judgement::{Judgement, ShownMask};
 pub use modality::{ModalityGuess, guess_modality};
 pub use oracle::{ORACLE_MIN_PIXELS, Per, boxes_from, points_from};
 pub use outputs::{only_organ, preview_png};

@@ -6,6 +6,7 @@ mod curves;
 mod error;
 mod optimizer;
 mod pictures;
+pub mod preference;
 mod random;
 mod sample;
 mod stage1;
