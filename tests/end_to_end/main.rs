@@ -4,6 +4,7 @@ mod documents;
 mod nifti;
 mod outside;
 mod preview;
+mod train;
 
 /// The command under test, with an environment of its own.
 fn volseg() -> assert_cmd::Command {

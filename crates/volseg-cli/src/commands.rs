@@ -26,6 +26,7 @@ macro_rules! commands {
 commands! {
     Convert convert,
     Eval eval,
+    Experiment experiment,
     Inspect inspect,
     Organs organs,
     Preview preview,

@@ -1,12 +1,13 @@
 //! Which part of a slice the network looks at.
 
-use volseg_geometry::Window;
-use volseg_geometry::{AnyVolume, Modality, SliceStack};
+use crate::segment::stack_of;
+use volseg_geometry::{AnyVolume, Modality, Plane, SliceStack, Window};
+use volseg_io::Image;
 use volseg_model::embedded::{BODY_HU, body_box, neighbours, normalise_grey, normalise_hu, stretch};
 
-/// How slices become network input, and network pixels become slice pixels.
+/// How slices become input of the embedded network, and network pixels become slice pixels.
 #[derive(Clone, Debug)]
-pub(crate) struct View {
+pub struct View {
     pub(crate) stack: SliceStack,
     /// x0, y0, width, height of the part that is read, in shown pixels.
     pub(crate) crop: [usize; 4],
@@ -19,6 +20,32 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// The view that [`crate::segment()`] takes of an image of a known modality, without a window of the user's.
+    #[must_use]
+    pub fn of_image(image: &Image, plane: Plane, modality: Modality, side: usize) -> Self {
+        let (stack, picture) = (stack_of(image, plane), image.is_picture());
+        Self::new(&image.volume, image.slope, image.intercept, stack, modality, None, side, picture)
+    }
+
+    /// The slices.
+    #[must_use]
+    pub fn stack(&self) -> &SliceStack {
+        &self.stack
+    }
+
+    /// Stored pixel (x, y) under the middle of every network pixel, row by row; `None` outside the slice.
+    pub fn stored_pixels(&self) -> impl Iterator<Item = Option<[usize; 2]>> {
+        let [x0, y0, w, h] = self.crop.map(|v| v as f32);
+        let side = self.side as f32;
+        let [columns, rows] = self.stack.size;
+        (0..self.side * self.side).map(move |i| {
+            let (u, v) = ((i % self.side) as f32 + 0.5, (i / self.side) as f32 + 0.5);
+            let (x, y) = self.stack.to_stored(x0 + u * w / side, y0 + v * h / side);
+            let inside = x >= 0.0 && y >= 0.0 && (x as usize) < columns && (y as usize) < rows;
+            inside.then_some([x as usize, y as usize])
+        })
+    }
+
     pub(crate) fn new(
         volume: &AnyVolume,
         slope: f64,
@@ -71,7 +98,8 @@ impl View {
     }
 
     /// `[side, side, 3]` of a slice.
-    pub(crate) fn input(&self, volume: &AnyVolume, slice: usize) -> Vec<f32> {
+    #[must_use]
+    pub fn input(&self, volume: &AnyVolume, slice: usize) -> Vec<f32> {
         let plane = |s: usize| {
             let mut v = stretch(&self.crop_values(volume, s), [self.crop[2], self.crop[3]], self.side);
             match (self.window, self.modality) {

@@ -123,7 +123,10 @@ mod tests {
         std::fs::write(&folder, format!("{good}\n\n{good}\n")).unwrap();
         let all = Judgement::read_all(&folder).unwrap();
         assert_eq!((all.len(), all[0].slice, all[0].ranks.as_slice()), (2, Some(42), &[2, 1, 3, 4][..]));
-        assert_eq!(Judgement::parse(&all[1].to_line().unwrap()).unwrap().prompt.unwrap().bounds, Some([1.0, 2.0, 3.0, 4.0]));
+        assert_eq!(
+            Judgement::parse(&all[1].to_line().unwrap()).unwrap().prompt.unwrap().bounds,
+            Some([1.0, 2.0, 3.0, 4.0])
+        );
         for (from, to, part) in [
             ("[2,1,3,4]", "[2,2,3,4]", "ranks"),
             ("[2,1,3,4]", "[1,2,3]", "ranks"),

@@ -20,11 +20,13 @@ mod sam;
 mod segment;
 mod statistics;
 
+pub use body::View;
 pub use error::Error;
 pub use judgement::{Judgement, ShownMask};
 pub use modality::{ModalityGuess, guess_modality};
 pub use oracle::{ORACLE_MIN_PIXELS, Per, boxes_from, points_from};
 pub use outputs::{only_organ, preview_png};
+pub use pass::prompt_row;
 pub use prompts::{Prompt, PromptEntry, PromptFile, PromptSet};
 pub use report::{RunReport, SliceConfidence, Timings};
 pub use request::{CANDIDATE_THRESHOLDS, Model, PromptMode, Request};

@@ -64,27 +64,7 @@ pub(crate) fn ask(
         }
         Question::Prompts(list) => {
             for p in *list {
-                let token = usize::from(p.organ.get()) - 1;
-                let mut row =
-                    PromptRow { organ: (p.named && token < dense.len()).then_some(token), ..PromptRow::default() };
-                if p.bounds.is_none()
-                    && let (true, Some(first)) = (p.named, dense.get(token))
-                {
-                    row.set_first_mask(first, side);
-                }
-                if let Some(b) = p.bounds {
-                    let (a, c) = (view.to_network(b.x0, b.y0), view.to_network(b.x1, b.y1));
-                    row.bounds = Some([a[0].min(c[0]), a[1].min(c[1]), a[0].max(c[0]), a[1].max(c[1])]);
-                }
-                row.points = p
-                    .points
-                    .iter()
-                    .map(|&[x, y, inside]| {
-                        let [u, v] = view.to_network(x + 0.5, y + 0.5);
-                        [u, v, inside]
-                    })
-                    .collect();
-                rows.push(row);
+                rows.push(prompt_row(view, p, &dense));
                 organs.push(p.organ.get());
             }
         }
@@ -118,6 +98,31 @@ pub(crate) fn ask(
         }
     }
     Ok(answers)
+}
+
+/// The decoder's row for a prompt. `dense` are the slice's first masks, logits of `side * side` pixels an organ token.
+#[must_use]
+pub fn prompt_row(view: &View, p: &Prompt, dense: &[Vec<f32>]) -> PromptRow {
+    let token = usize::from(p.organ.get()) - 1;
+    let mut row = PromptRow { organ: (p.named && token < dense.len()).then_some(token), ..PromptRow::default() };
+    if p.bounds.is_none()
+        && let (true, Some(first)) = (p.named, dense.get(token))
+    {
+        row.set_first_mask(first, view.side);
+    }
+    if let Some(b) = p.bounds {
+        let (a, c) = (view.to_network(b.x0, b.y0), view.to_network(b.x1, b.y1));
+        row.bounds = Some([a[0].min(c[0]), a[1].min(c[1]), a[0].max(c[0]), a[1].max(c[1])]);
+    }
+    row.points = p
+        .points
+        .iter()
+        .map(|&[x, y, inside]| {
+            let [u, v] = view.to_network(x + 0.5, y + 0.5);
+            [u, v, inside]
+        })
+        .collect();
+    row
 }
 
 /// A box says where the organ ends: nothing further out than a tenth of its size.

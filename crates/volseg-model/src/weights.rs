@@ -18,6 +18,7 @@ pub use fit::Fit;
 pub use folder::{find, folder, installed};
 pub use import::{ImportOptions, Imported, import};
 pub use source::Weights;
+pub use write::save;
 
 use crate::Error;
 

@@ -69,10 +69,39 @@ pub struct PictureSet {
     pub modality: Modality,
     /// The organ that the masks show, by name.
     pub organ: String,
-    /// Pictures of this set in every batch.
+    /// Pictures of this set in every batch of stage 1.
+    #[serde(default = "four")]
     pub batch: usize,
     /// Column of `index.csv` by which the parts are split; without it each picture is its own group.
     pub group_column: Option<String>,
+    /// How the parts are drawn; without it they hang on a hash of each group's name: 70 % training, 10 % validation, 20 % test.
+    pub split: Option<SplitRule>,
+    /// Share of the training part whose masks may be used; shares are nested.
+    #[serde(default = "whole")]
+    pub labelled: f32,
+    /// Share of the training part, behind the labelled one, that stage 2 takes without its masks.
+    #[serde(default)]
+    pub unannotated: f32,
+}
+
+fn four() -> usize {
+    4
+}
+
+fn whole() -> f32 {
+    1.0
+}
+
+/// Parts of a set, drawn group by group from a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitRule {
+    /// Another seed gives other parts.
+    pub seed: u64,
+    /// Share of pictures to test on.
+    pub test: f32,
+    /// Share of pictures to validate on.
+    pub validation: f32,
 }
 
 /// CT phantoms of seeds from `first_seed` on.
@@ -93,32 +122,7 @@ impl TrainConfig {
     /// # Errors
     /// [`Error::Config`] naming what does not fit.
     pub fn parse(text: &str, changes: &[String]) -> Result<Self, Error> {
-        let mut table: toml::Table =
-            text.parse().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
-        for change in changes {
-            let (key, value) = change
-                .split_once('=')
-                .ok_or_else(|| Error::Config(format!("`{change}` is not of the form key=value")))?;
-            let parsed: toml::Table = format!("v = {value}")
-                .parse()
-                .or_else(|_| format!("v = {value:?}").parse())
-                .map_err(|e: toml::de::Error| Error::Config(format!("{key}: {}", e.message())))?;
-            let mut at = &mut table;
-            let mut parts = key.split('.').peekable();
-            while let Some(part) = parts.next() {
-                if parts.peek().is_none() {
-                    if let Some(v) = parsed.get("v") {
-                        at.insert(part.to_owned(), v.clone());
-                    }
-                } else {
-                    at = at
-                        .entry(part)
-                        .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-                        .as_table_mut()
-                        .ok_or_else(|| Error::Config(format!("`{key}`: {part} is not a table")))?;
-                }
-            }
-        }
+        let table = read_table(text, changes)?;
         let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
         config.model.check()?;
         let batch =
@@ -131,6 +135,35 @@ impl TrainConfig {
         }
         Ok(config)
     }
+}
+
+/// TOML with `key=value` changes, whose keys are dotted paths.
+pub(crate) fn read_table(text: &str, changes: &[String]) -> Result<toml::Table, Error> {
+    let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
+    for change in changes {
+        let (key, value) =
+            change.split_once('=').ok_or_else(|| Error::Config(format!("`{change}` is not of the form key=value")))?;
+        let parsed: toml::Table = format!("v = {value}")
+            .parse()
+            .or_else(|_| format!("v = {value:?}").parse())
+            .map_err(|e: toml::de::Error| Error::Config(format!("{key}: {}", e.message())))?;
+        let mut at = &mut table;
+        let mut parts = key.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                if let Some(v) = parsed.get("v") {
+                    at.insert(part.to_owned(), v.clone());
+                }
+            } else {
+                at = at
+                    .entry(part)
+                    .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                    .as_table_mut()
+                    .ok_or_else(|| Error::Config(format!("`{key}`: {part} is not a table")))?;
+            }
+        }
+    }
+    Ok(table)
 }
 
 #[cfg(test)]

@@ -28,6 +28,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// An image or a file of judgements cannot be used.
+    #[error(transparent)]
+    Case(#[from] volseg_engine::Error),
+    /// An image cannot be read.
+    #[error(transparent)]
+    Image(#[from] volseg_io::Error),
     /// The network failed.
     #[error(transparent)]
     Model(#[from] volseg_model::Error),

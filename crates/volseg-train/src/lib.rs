@@ -1,20 +1,28 @@
-//! Training of volseg's networks: data sets, augmentation, optimiser, checkpoints, the first stage.
+//! Training of volseg's networks: data sets, augmentation, optimiser, checkpoints, both stages.
 
+mod align;
 mod augment;
+mod checkpoint;
 mod config;
 mod curves;
 mod error;
+mod experiment;
 mod optimizer;
 mod pictures;
 pub mod preference;
 mod random;
+mod sam_stage1;
 mod sample;
+mod split;
 mod stage1;
 mod step;
 mod volumes;
 
-pub use config::{PhantomSet, PictureSet, TrainConfig};
+pub use align::{AlignConfig, Alignment, Asked, CandidateFacts, CandidateSource, Objective, Trained, train_align};
+pub use config::{PhantomSet, PictureSet, SplitRule, TrainConfig};
 pub use error::Error;
+pub use experiment::{Experiment, ExperimentConfig, Planned, plan, run_experiment};
 pub use pictures::{Part, Picture, load_pictures, part_of};
 pub use random::Random;
+pub use sam_stage1::{EncoderPart, SamPrompts, SamTrainConfig, train_sam_prompt};
 pub use stage1::{Progress, train_prompt};

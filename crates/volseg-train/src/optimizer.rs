@@ -15,6 +15,8 @@ pub(crate) struct AdamW {
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
     average: Vec<Vec<f32>>,
+    beta2: f32,
+    clip: f64,
     /// Steps taken.
     pub(crate) step: usize,
 }
@@ -24,7 +26,12 @@ impl AdamW {
         let average: Vec<Vec<f32>> =
             variables.values().map(|v| v.flatten_all()?.to_vec1()).collect::<Result<_, _>>()?;
         let zeros: Vec<Vec<f32>> = average.iter().map(|v| vec![0.0; v.len()]).collect();
-        Ok(Self { first: zeros.clone(), second: zeros, average, step: 0 })
+        Ok(Self { first: zeros.clone(), second: zeros, average, beta2: BETA2, clip: CLIP, step: 0 })
+    }
+
+    /// Adam as the paper trained: second beta 0.999, no clipping.
+    pub(crate) fn adam(variables: &BTreeMap<String, Var>) -> Result<Self, Error> {
+        Ok(Self { beta2: 0.999, clip: f64::INFINITY, ..Self::new(variables)? })
     }
 
     /// One step. Decay acts on tensors of two and more axes only.
@@ -38,9 +45,10 @@ impl AdamW {
     ) -> Result<(), Error> {
         self.step += 1;
         let norm = gradients.iter().flatten().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
-        let scale = if norm > CLIP { (CLIP / norm) as f32 } else { 1.0 };
+        let scale = if norm > self.clip { (self.clip / norm) as f32 } else { 1.0 };
         let c1 = 1.0 - BETA1.powi(self.step as i32);
-        let c2 = 1.0 - BETA2.powi(self.step as i32);
+        let beta2 = self.beta2;
+        let c2 = 1.0 - beta2.powi(self.step as i32);
         // Early averages would remember the random start.
         let average = average.min((1.0 + self.step as f32) / (10.0 + self.step as f32));
         for (n, var) in variables.values().enumerate() {
@@ -50,7 +58,7 @@ impl AdamW {
             for ((w, g), ((m, v), a)) in w.iter_mut().zip(&gradients[n]).zip(state) {
                 let g = g * scale;
                 *m = BETA1 * *m + (1.0 - BETA1) * g;
-                *v = BETA2 * *v + (1.0 - BETA2) * g * g;
+                *v = beta2 * *v + (1.0 - beta2) * g * g;
                 *w = *w * shrink - rate * (*m / c1) / ((*v / c2).sqrt() + EPSILON);
                 *a = average * *a + (1.0 - average) * *w;
             }

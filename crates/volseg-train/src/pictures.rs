@@ -1,3 +1,4 @@
+use crate::split::assign;
 use crate::{Error, PictureSet, Random};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +13,10 @@ pub enum Part {
     Validation,
     /// 20 %: looked at when all is decided.
     Test,
+    /// Training pictures whose masks only a simulated annotator sees.
+    Unannotated,
+    /// Training pictures that this run leaves alone.
+    Unused,
 }
 
 /// Part of a group, by a hash of its name alone: a group never stands on two sides, whatever else the set holds.
@@ -64,6 +69,7 @@ pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
         Ok(([image.width() as usize, image.height() as usize], image.pixels().map(|p| f32::from(p.0[0])).collect()))
     };
     let mut pictures = Vec::with_capacity(names.len());
+    let mut found_groups = Vec::with_capacity(names.len());
     for file in names {
         let (size, grey) = read(&images.join(&file))?;
         let (mask_size, mask) = read(&set.path.join("masks").join(&file))?;
@@ -78,7 +84,11 @@ pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
             None => name.clone(),
         };
         let mask = mask.iter().map(|&v| u8::from(v > 0.5)).collect();
-        pictures.push(Picture { part: part_of(&group), name, size, grey, mask, organ });
+        pictures.push(Picture { part: Part::Unused, name, size, grey, mask, organ });
+        found_groups.push(group);
+    }
+    for (picture, part) in pictures.iter_mut().zip(assign(&found_groups, set)) {
+        picture.part = part;
     }
     Ok(pictures)
 }

@@ -81,7 +81,15 @@ impl Answer {
     #[must_use]
     pub fn flipped_ratings(&self) -> [u8; CANDIDATES] {
         let Some(r) = self.flip else { return self.ratings };
-        self.ratings.map(|v| if v == r { r + 1 } else if v == r + 1 { r } else { v })
+        self.ratings.map(|v| {
+            if v == r {
+                r + 1
+            } else if v == r + 1 {
+                r
+            } else {
+                v
+            }
+        })
     }
 
     /// Weight of every candidate, in candidate order. `beta` is `[b1, b2]` of Eqn 5.
@@ -181,7 +189,10 @@ pub fn loss(
     let pixels = logits.len();
     if reference.len() != pixels || masks.iter().any(|m| m.len() != pixels) {
         let lengths: Vec<usize> = masks.iter().map(Vec::len).collect();
-        return Err(Error::Data(format!("{pixels} logits, {} of the reference, masks of {lengths:?}", reference.len())));
+        return Err(Error::Data(format!(
+            "{pixels} logits, {} of the reference, masks of {lengths:?}",
+            reference.len()
+        )));
     }
     let band = (0..pixels).filter(|&i| b[i] != a[i] || c[i] != a[i] || d[i] != a[i]).count();
     let z = match reduction {

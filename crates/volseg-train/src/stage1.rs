@@ -32,7 +32,7 @@ struct Data {
     check_volumes: Vec<CtVolume>,
 }
 
-/// Trains by `config`, writing checkpoints, `metrics.jsonl`, `curves.svg`, the configuration as run, and at the end
+/// Trains by `config`, writing checkpoints, `metrics.jsonl`, `curves.png`, the configuration as run, and at the end
 /// `model.safetensors` (averaged weights, f16) into `out`. With `resume` it goes on from the last checkpoint there.
 ///
 /// # Errors
@@ -142,7 +142,7 @@ pub fn train_prompt(config: &TrainConfig, out: &Path, resume: bool, progress: &m
             let mut record = serde_json::json!({"step": done});
             record["validation"] = scores.into_iter().map(|(k, v)| (k, serde_json::json!(v))).collect();
             log(out, &record)?;
-            curves::draw(&out.join("curves.svg"), &read_lines(out)?)?;
+            curves::draw(&out.join("curves.png"), &read_lines(out)?, "step")?;
         }
         if done % config.save_every == 0 || done == config.steps {
             save(&checkpoint, &variables, &adam)?;

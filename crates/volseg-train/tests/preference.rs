@@ -35,9 +35,8 @@ fn weights_losses_and_gradients() {
     for case in file["cases"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let keep: Vec<bool> = flat(&case["valid"]).iter().map(|&v| v > 0.0).collect();
-        let valid = |v: &Value| -> Vec<f64> {
-            flat(v).into_iter().zip(&keep).filter(|(_, k)| **k).map(|(v, _)| v).collect()
-        };
+        let valid =
+            |v: &Value| -> Vec<f64> { flat(v).into_iter().zip(&keep).filter(|(_, k)| **k).map(|(v, _)| v).collect() };
         let f32s = |v: &Value| -> Vec<f32> { valid(v).into_iter().map(|v| v as f32).collect() };
         let bytes = |v: &Value| -> Vec<u8> { valid(v).into_iter().map(|v| v as u8).collect() };
         let (logits, reference, truth) = (f32s(&case["logits"]), f32s(&case["ref_logits"]), bytes(&case["gt"]));

@@ -5,15 +5,18 @@ use crate::{
     global::{Global, Level},
 };
 use anyhow::Context;
-use std::path::PathBuf;
-use volseg_train::{Progress, TrainConfig, train_prompt};
+use std::path::{Path, PathBuf};
+use volseg_train::{
+    AlignConfig, Progress, SamTrainConfig, TrainConfig, train_align, train_prompt, train_sam_prompt,
+};
 
-/// Train a network on your own data (stage 1)
+/// Train a network on your own data
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   volseg train prompt --config embedded.toml --out run1
+  volseg train align --config align.toml --out run2 --preferences judgements.jsonl
   volseg train prompt --config embedded.toml --out run1 --resume
-  volseg train prompt --config embedded.toml --out run2 --set steps=500 --set phantoms.volumes=20")]
+  volseg train prompt --config embedded.toml --out run3 --set steps=500 --set phantoms.volumes=20")]
 pub(crate) struct Args {
     /// What to train
     #[command(subcommand)]
@@ -24,6 +27,8 @@ pub(crate) struct Args {
 enum Stage {
     /// Stage 1: prompts and masks from labelled slices
     Prompt(PromptArgs),
+    /// Stage 2: rankings of candidate masks, by people or simulated
+    Align(AlignArgs),
 }
 
 #[derive(clap::Args)]
@@ -31,12 +36,50 @@ struct PromptArgs {
     /// Configuration (TOML; docs: reference/train-config)
     #[arg(long, value_name = "FILE.toml")]
     config: PathBuf,
-    /// Folder for checkpoints, metrics.jsonl, curves.svg and the weights
+    /// Folder for checkpoints, metrics.jsonl, curves.png and the weights
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Go on from the last checkpoint in --out
     #[arg(long)]
     resume: bool,
+    /// Change a key of the configuration; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Learn from rankings of candidate masks (stage 2)
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  volseg train align --config align.toml --out run2
+  volseg train align --config align.toml --out run2 --preferences judgements.jsonl
+  volseg train align --config align.toml --out run2 --tiles 4 --replay 1 --set epochs=10
+  volseg train align --config align.toml --out run2 --resume
+  volseg segment breast.png -o mask.png --model run2/model.safetensors --modality ultrasound")]
+struct AlignArgs {
+    /// Configuration (TOML; docs: reference/align-config)
+    #[arg(long, value_name = "FILE.toml")]
+    config: PathBuf,
+    /// Folder for checkpoints, metrics.jsonl, curves.png and the weights
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Rankings by people (JSON lines); without it a simulated annotator ranks
+    #[arg(long, value_name = "FILE.jsonl")]
+    preferences: Option<PathBuf>,
+    /// Go on from the last checkpoint in --out
+    #[arg(long)]
+    resume: bool,
+    /// Labelled images beside the ranked ones: 1 is one for two, 0 none
+    #[arg(long, value_name = "FACTOR")]
+    replay: Option<f32>,
+    /// Rank inside each of N x N parts of a slice
+    #[arg(long, value_name = "N")]
+    tiles: Option<usize>,
+    /// policy (ranked anew at every step) or frozen (ranked once)
+    #[arg(long, value_name = "SOURCE")]
+    candidates: Option<String>,
+    /// preference, best-pseudo, pseudo, masks or replay
+    #[arg(long, value_name = "NAME")]
+    objective: Option<String>,
     /// Change a key of the configuration; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -52,13 +95,39 @@ impl Progress for Lines<'_> {
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let Stage::Prompt(args) = args.stage;
-    let text = std::fs::read_to_string(&args.config)
-        .with_context(|| format!("could not read the configuration {}", args.config.display()))?;
+    match args.stage {
+        Stage::Prompt(args) => prompt(&args, global),
+        Stage::Align(args) => align(&args, global),
+    }
+}
+
+fn read(config: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(config).with_context(|| format!("could not read the configuration {}", config.display()))
+}
+
+fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let text = read(&args.config)?;
+    if let Some(config) = SamTrainConfig::parse(&text, &args.set).map_err(|e| usage_error(e.to_string()))? {
+        train_sam_prompt(&config, &args.out, args.resume, &mut Lines(global))?;
+        return Ok(ExitCode::Done);
+    }
     let config = TrainConfig::parse(&text, &args.set).map_err(|e| usage_error(e.to_string()))?;
     if global.threads > 2 {
         global.log(Level::Info, "a step is computed as two shards, so more than two threads do not help");
     }
     train_prompt(&config, &args.out, args.resume, &mut Lines(global))?;
+    Ok(ExitCode::Done)
+}
+
+fn align(args: &AlignArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let mut changes = args.set.clone();
+    // A path in quotes, so that TOML takes it as it is.
+    changes.extend(args.preferences.as_ref().map(|p| format!("preferences={:?}", p.display().to_string())));
+    changes.extend(args.replay.map(|v| format!("replay={v:?}")));
+    changes.extend(args.tiles.map(|v| format!("tiles={v}")));
+    changes.extend(args.candidates.as_ref().map(|v| format!("candidates={v:?}")));
+    changes.extend(args.objective.as_ref().map(|v| format!("objective={v:?}")));
+    let config = AlignConfig::parse(&read(&args.config)?, &changes).map_err(|e| usage_error(e.to_string()))?;
+    train_align(&config, &args.out, args.resume, &mut Lines(global))?;
     Ok(ExitCode::Done)
 }

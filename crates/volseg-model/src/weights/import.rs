@@ -1,4 +1,9 @@
-use super::{Fit, checkpoint::Source, convert, malformed, write::write};
+use super::{
+    Fit,
+    checkpoint::Source,
+    convert, malformed,
+    write::{metadata, write},
+};
 use crate::Error;
 use crate::config::{Arch, SamConfig};
 use std::collections::BTreeMap;
@@ -80,14 +85,8 @@ pub fn import(from: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
         return Err(Error::Unfit { arch: arch.name().into(), fit });
     }
     let mut fresh = Vec::new();
-    let mut metadata = BTreeMap::from([
-        ("arch".to_owned(), arch.name().to_owned()),
-        ("config".to_owned(), serde_json::to_string(&config).map_err(|e| Error::Malformed { reason: e.to_string() })?),
-        ("format".to_owned(), "volseg-weights/1".to_owned()),
-        ("prompts".to_owned(), "chain".to_owned()),
-    ]);
     let stated = options.licence.clone().or_else(|| stated.get("licence").cloned());
-    metadata.insert("licence".into(), stated.unwrap_or_else(|| licence(arch).to_owned()));
+    let metadata = metadata(arch, &config, &stated.unwrap_or_else(|| licence(arch).to_owned()))?;
     let sha256 = write(to, &expected, metadata, |name, shape| {
         if !convert {
             return source.read(name);

@@ -1,5 +1,6 @@
 use super::{file::digest_label, hex};
 use crate::Error;
+use crate::config::{Arch, SamConfig};
 use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -84,4 +85,32 @@ fn header(shapes: &BTreeMap<String, Vec<usize>>, metadata: &BTreeMap<String, Str
     let mut out = (text.len() as u64).to_le_bytes().to_vec();
     out.extend_from_slice(text.as_bytes());
     Ok(out)
+}
+
+/// Writes the tensors of a trained network of SAM's family as a weights file, with architecture, sizes and licence in its
+/// metadata. Returns the digest of the tensors.
+///
+/// # Errors
+/// [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::Io`].
+pub fn save(
+    path: &Path,
+    arch: Arch,
+    config: &SamConfig,
+    licence: &str,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<String, Error> {
+    write(path, &config.tensors(), metadata(arch, config, licence)?, |name, _| {
+        tensors.get(name).cloned().ok_or_else(|| Error::MissingTensor { name: name.to_owned() })
+    })
+}
+
+/// What stands in every file beside the digest.
+pub(super) fn metadata(arch: Arch, config: &SamConfig, licence: &str) -> Result<BTreeMap<String, String>, Error> {
+    Ok(BTreeMap::from([
+        ("arch".to_owned(), arch.name().to_owned()),
+        ("config".to_owned(), serde_json::to_string(config).map_err(|e| Error::Malformed { reason: e.to_string() })?),
+        ("format".to_owned(), "volseg-weights/1".to_owned()),
+        ("prompts".to_owned(), "chain".to_owned()),
+        ("licence".to_owned(), licence.to_owned()),
+    ]))
 }

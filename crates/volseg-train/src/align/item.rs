@@ -1,0 +1,148 @@
+//! What stage 2 learns from: a slice that was read once, one prompt for it, and what an annotator thinks of the masks.
+
+use super::config::{AlignConfig, Asked};
+use crate::pictures::Picture;
+use crate::preference::{Answer, CANDIDATES, candidates, iou};
+use crate::sample::Sample;
+use crate::{Error, Random};
+use candle_core::{Device, Tensor};
+use volseg_geometry::PixelBox;
+use volseg_model::embedded::{Features, Network, PromptRow};
+
+/// Four masks and what an annotator said about them.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    /// Pixels that were judged; `None`: all.
+    pub(crate) pixels: Option<Vec<u32>>,
+    /// Masks of the whole slice.
+    pub(crate) masks: [Vec<u8>; CANDIDATES],
+    /// The answer.
+    pub(crate) answer: Answer,
+}
+
+/// One organ on one slice.
+pub(crate) struct Item {
+    /// `[side, side, 3]`.
+    pub(crate) input: Vec<f32>,
+    /// What the first model's encoder made of it, without gradient.
+    pub(crate) features: Features,
+    /// The prompt.
+    pub(crate) row: PromptRow,
+    /// The first model's logits.
+    pub(crate) reference: Vec<f32>,
+    /// True mask; the simulated annotator's alone, unless the item is labelled.
+    pub(crate) truth: Option<Vec<u8>>,
+    /// The simulated annotator's error on this slice.
+    pub(crate) flip: Option<u8>,
+    /// Fixed judgements: by people, or of the first model's masks.
+    pub(crate) judged: Vec<Judged>,
+}
+
+/// What the encoder knows of a slice, without the dense head's masks (a megabyte a slice that the decoder does not read).
+fn keep(features: &Features) -> Result<Features, Error> {
+    Ok(Features {
+        embedding: features.embedding.detach(),
+        levels: [features.levels[0].detach(), features.levels[1].detach(), features.levels[2].detach()],
+        dense: Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu)?,
+    })
+}
+
+/// Several slices' features as one batch.
+pub(crate) fn join(items: &[&Item]) -> Result<Features, Error> {
+    let cat = |part: fn(&Features) -> &Tensor| -> Result<Tensor, Error> {
+        let parts: Vec<&Tensor> = items.iter().map(|i| part(&i.features)).collect();
+        Ok(Tensor::cat(&parts, 0)?)
+    };
+    Ok(Features {
+        embedding: cat(|f| &f.embedding)?,
+        levels: [cat(|f| &f.levels[0])?, cat(|f| &f.levels[1])?, cat(|f| &f.levels[2])?],
+        dense: Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu)?,
+    })
+}
+
+/// Reads a slice with the first model and asks it once. `prompt` sees the dense head's first masks.
+pub(crate) fn read_slice(
+    first: &Network,
+    input: Vec<f32>,
+    truth: Option<Vec<u8>>,
+    prompt: impl FnOnce(&[Vec<f32>]) -> PromptRow,
+) -> Result<Item, Error> {
+    let side = first.config.side;
+    let x = Tensor::from_vec(input.clone(), (1, side, side, first.config.channels), &Device::Cpu)?;
+    let features = first.encoder.forward(&x)?;
+    let dense = features.dense.squeeze(0)?.t()?.contiguous()?.to_vec2::<f32>()?;
+    let row = prompt(&dense);
+    let features = keep(&features)?;
+    let reference = first.decoder.forward(&features, std::slice::from_ref(&row))?.logits.flatten_all()?.to_vec1()?;
+    Ok(Item { input, features, row, reference, truth, flip: None, judged: Vec::new() })
+}
+
+/// A picture of a data set. `place` numbers it among all pictures: what is drawn for it hangs on nothing else.
+/// `see` is shown the dense head's first masks.
+pub(crate) fn of_picture(
+    first: &Network,
+    p: &Picture,
+    config: &AlignConfig,
+    place: u64,
+    see: &mut dyn FnMut(&[Vec<f32>]),
+) -> Result<Item, Error> {
+    let side = first.config.side;
+    let mut random = Random::at(&[config.seed, place, 0xa11]);
+    let sample = Sample::picture(p, side, false, &mut random);
+    let truth: Vec<u8> =
+        sample.truth.first().map_or_else(Vec::new, |(_, m)| m.iter().map(|&v| u8::from(v > 0.5)).collect());
+    let token = usize::from(p.organ.get()) - 1;
+    let bounds = PixelBox::of_mask(&truth, side);
+    let mut item = read_slice(first, sample.input, Some(truth), |dense| {
+        see(dense);
+        let mut row = PromptRow::default();
+        match (config.prompts, bounds) {
+            (Asked::Box, Some(b)) => {
+                let (w, h) = (b.x1 - b.x0, b.y1 - b.y0);
+                let mut off = |v: f32, size: f32| v + size * random.uniform(-0.1, 0.1);
+                row.bounds = Some([off(b.x0, w), off(b.y0, h), off(b.x1, w), off(b.y1, h)]);
+            }
+            _ => {
+                row.organ = Some(token);
+                if let Some(logits) = dense.get(token) {
+                    row.set_first_mask(logits, side);
+                }
+            }
+        }
+        row
+    })?;
+    if random.chance(config.noise) {
+        item.flip = Some(1 + random.below(CANDIDATES - 1) as u8);
+    }
+    Ok(item)
+}
+
+/// The simulated annotator looks at the thresholds of `logits`, in whole or tile by tile.
+pub(crate) fn judge(logits: &[f32], truth: &[u8], flip: Option<u8>, config: &AlignConfig) -> Vec<Judged> {
+    let masks = candidates(logits, config.thresholds);
+    let side = (logits.len() as f64).sqrt() as usize;
+    let answer = |pixels: Option<&[u32]>| {
+        let part =
+            |m: &[u8]| pixels.map_or_else(|| m.to_vec(), |p| p.iter().map(|&i| m[i as usize]).collect::<Vec<_>>());
+        let truth = part(truth);
+        Answer::from_iou(std::array::from_fn(|k| iou(&part(&masks[k]), &truth)), flip)
+    };
+    if config.tiles <= 1 {
+        return vec![Judged { pixels: None, answer: answer(None), masks }];
+    }
+    let n = config.tiles;
+    let mut all = Vec::with_capacity(n * n);
+    for (ty, tx) in (0..n * n).map(|t| (t / n, t % n)) {
+        let edge = |t: usize| t * side / n;
+        let pixels: Vec<u32> = (edge(ty)..edge(ty + 1))
+            .flat_map(|y| (edge(tx)..edge(tx + 1)).map(move |x| (y * side + x) as u32))
+            .collect();
+        // A tile on which the masks agree tells nothing.
+        if pixels.iter().all(|&i| masks[0][i as usize] == masks[CANDIDATES - 1][i as usize]) {
+            continue;
+        }
+        let answer = answer(Some(&pixels));
+        all.push(Judged { pixels: Some(pixels), answer, masks: masks.clone() });
+    }
+    all
+}

@@ -1,0 +1,250 @@
+//! `volseg experiment`: the paper's tables on a set of pictures, with the controls that tell what the gain is worth.
+//!
+//! A table is a set of named runs. Each run leaves its model and a `result.json` in its folder; a table that was stopped goes
+//! on where it was, and tables that need the same run share it. Every seed draws its own test part, so gains are paired.
+
+mod evaluate;
+mod figures;
+mod runs;
+mod table;
+
+use crate::pictures::{Part, Picture, load_pictures};
+use crate::{AlignConfig, Asked, Error, PictureSet, Progress, SplitRule, TrainConfig, train_align, train_prompt};
+use evaluate::{Scores, score};
+use runs::{LABELLED, OURS, Run};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Instant;
+use volseg_model::embedded;
+
+/// A table or figure of the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Experiment {
+    /// Dice against the share of unannotated data.
+    Fig3,
+    /// What the parts of the method are worth.
+    Table1,
+    /// Ranking, rating, best candidate.
+    Table2,
+    /// Wrong rankings.
+    Table4,
+    /// Weights b1 and b2.
+    Table5,
+    /// Image, saliency, peer, ours, truth.
+    Figures,
+}
+
+impl Experiment {
+    /// Its name on the command line and of its files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fig3 => "fig3",
+            Self::Table1 => "table1",
+            Self::Table2 => "table2",
+            Self::Table4 => "table4",
+            Self::Table5 => "table5",
+            Self::Figures => "figures",
+        }
+    }
+}
+
+impl FromStr for Experiment {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let all = [Self::Fig3, Self::Table1, Self::Table2, Self::Table4, Self::Table5, Self::Figures];
+        let found = all.into_iter().find(|e| e.name() == text);
+        found.ok_or_else(|| {
+            Error::Config(format!("experiment `{text}`: expected fig3, table1, table2, table4, table5 or figures"))
+        })
+    }
+}
+
+/// Settings of an experiment; what is not said here is a default of stage 1 or 2.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentConfig {
+    /// The pictures; its split and shares are set by the runs.
+    pub data: PictureSet,
+    /// One run of everything a seed.
+    pub seeds: Vec<u64>,
+    /// Steps of stage 1.
+    pub steps: usize,
+    /// Epochs of stage 2.
+    pub epochs: usize,
+    /// How organs are asked for.
+    pub prompts: Asked,
+    /// The network of stage 1.
+    pub model: embedded::Config,
+    /// Also stage 1 with all labels (fig3).
+    pub full: bool,
+}
+
+/// A run as `--plan` shows it.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Name of its folder.
+    pub name: String,
+    /// Whether its result is there.
+    pub done: bool,
+    /// Seconds that it took, or is expected to take: from a finished run of its kind if there is one.
+    pub seconds: f64,
+}
+
+/// The runs of an experiment and how long they take.
+///
+/// # Errors
+/// A result that cannot be read.
+pub fn plan(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Result<Vec<Planned>, Error> {
+    let runs = experiment.runs(config);
+    let done: Vec<Option<Scores>> = runs.iter().map(|r| result(out, r)).collect::<Result<_, _>>()?;
+    let known = |stage1: bool| {
+        let of_kind = runs.iter().zip(&done).filter(|(r, _)| matches!(r, Run::Stage1 { .. }) == stage1);
+        let times: Vec<f64> = of_kind.filter_map(|(_, d)| d.as_ref()).map(|s| s.seconds).collect();
+        (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
+    };
+    // Without a finished run: a second a step at 128 px, a quarter of a minute an epoch.
+    let size = (config.model.side as f64 / 128.0).powi(2);
+    let guess =
+        [known(true).unwrap_or(size * config.steps as f64), known(false).unwrap_or(size * 15.0 * config.epochs as f64)];
+    Ok(runs
+        .iter()
+        .zip(done)
+        .map(|(r, d)| Planned {
+            name: r.name(),
+            seconds: d.as_ref().map_or(guess[usize::from(!matches!(r, Run::Stage1 { .. }))], |s| s.seconds),
+            done: d.is_some(),
+        })
+        .collect())
+}
+
+fn result(out: &Path, run: &Run) -> Result<Option<Scores>, Error> {
+    let path = out.join("runs").join(run.name()).join("result.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| Error::Data(format!("{}: {e}", path.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io { what: format!("read {}", path.display()), source }),
+    }
+}
+
+/// Runs what is not done yet and writes the table or figure into `out`. Returns the table as Markdown.
+///
+/// # Errors
+/// As the two stages.
+pub fn run_experiment(
+    experiment: Experiment,
+    config: &ExperimentConfig,
+    out: &Path,
+    progress: &mut dyn Progress,
+) -> Result<String, Error> {
+    let io = |what: &str| {
+        let what = what.to_owned();
+        move |source| Error::Io { what, source }
+    };
+    std::fs::create_dir_all(out.join("runs")).map_err(io("make the folder of the runs"))?;
+    let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
+    let settings = out.join("experiment.toml");
+    match std::fs::read_to_string(&settings) {
+        Ok(old) if seedless(&old) != seedless(&text) => {
+            return Err(Error::Config(format!("{} holds runs with other settings; take another --out", out.display())));
+        }
+        _ => std::fs::write(&settings, &text).map_err(io("write experiment.toml"))?,
+    }
+    let runs = experiment.runs(config);
+    let mut results = BTreeMap::new();
+    for (n, run) in runs.iter().enumerate() {
+        let name = run.name();
+        let scores = match result(out, run)? {
+            Some(scores) => scores,
+            None => {
+                progress.line(&format!("run {} of {}: {name}", n + 1, runs.len()));
+                let scores = carry_out(run, config, out, progress)?;
+                let text = serde_json::to_string_pretty(&scores).map_err(|e| Error::Data(e.to_string()))?;
+                let path = out.join("runs").join(&name).join("result.json");
+                let mut file = volseg_io::AtomicFile::create(&path)?;
+                std::io::Write::write_all(&mut file, text.as_bytes()).map_err(io("write result.json"))?;
+                file.commit()?;
+                scores
+            }
+        };
+        progress.line(&format!("{name}: test Dice {:.4} (tuned {:.4})", scores.dice, scores.tuned));
+        results.insert(name, scores);
+    }
+    if experiment == Experiment::Figures {
+        let seed = config.seeds.first().copied().unwrap_or(0);
+        let pictures = load_pictures(&set(config, seed, LABELLED, 0.2))?;
+        let all: Vec<(u64, &Picture)> = (0..).zip(&pictures).collect();
+        let test: Vec<(u64, &Picture)> =
+            all.into_iter().filter(|(_, p)| p.part == Part::Test && p.mask.contains(&1)).take(8).collect();
+        let stage2 = Run::Align { row: OURS, unannotated: 0.2, seed };
+        let path = out.join("figures.png");
+        figures::draw(
+            &test,
+            &model(out, &Run::Stage1 { labelled: LABELLED, seed }),
+            &model(out, &stage2),
+            config.prompts,
+            &path,
+        )?;
+        return Ok(format!("{} pictures of the test part in figures.png\n", test.len()));
+    }
+    table::write(experiment, config, &results, out)
+}
+
+/// Settings that must not change between calls into one folder: all but the seeds and the full-label run.
+fn seedless(text: &str) -> String {
+    text.lines().filter(|l| !l.starts_with("seeds") && !l.starts_with("full")).collect()
+}
+
+fn model(out: &Path, run: &Run) -> PathBuf {
+    out.join("runs").join(run.name()).join("model.safetensors")
+}
+
+fn set(config: &ExperimentConfig, seed: u64, labelled: f32, unannotated: f32) -> PictureSet {
+    let split = Some(SplitRule { seed, test: 0.25, validation: 0.1 });
+    PictureSet { split, labelled, unannotated, batch: 8, ..config.data.clone() }
+}
+
+fn carry_out(run: &Run, config: &ExperimentConfig, out: &Path, progress: &mut dyn Progress) -> Result<Scores, Error> {
+    let folder = out.join("runs").join(run.name());
+    let began = Instant::now();
+    let data = match run {
+        Run::Stage1 { labelled, seed } => {
+            let set = set(config, *seed, *labelled, 0.0);
+            let stage1 = TrainConfig {
+                steps: config.steps,
+                seed: *seed,
+                save_every: 100,
+                validate_every: config.steps,
+                model: config.model.clone(),
+                pictures: vec![set.clone()],
+                ..TrainConfig::default()
+            };
+            train_prompt(&stage1, &folder, true, progress)?;
+            set
+        }
+        Run::Align { row, unannotated, seed } => {
+            let set = set(config, *seed, LABELLED, *unannotated);
+            let mut stage2 = AlignConfig {
+                model: Some(model(out, &Run::Stage1 { labelled: LABELLED, seed: *seed })),
+                seed: *seed,
+                epochs: config.epochs,
+                prompts: config.prompts,
+                patience: 0,
+                pictures: vec![set.clone()],
+                ..AlignConfig::default()
+            };
+            (row.change)(&mut stage2);
+            train_align(&stage2, &folder, true, progress)?;
+            set
+        }
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    let pictures = load_pictures(&data)?;
+    let part = |wanted: Part| -> Vec<(u64, &Picture)> {
+        (0..).zip(&pictures).filter(|(_, p)| p.part == wanted && p.mask.contains(&1)).collect()
+    };
+    let scores = score(&folder.join("model.safetensors"), &part(Part::Test), &part(Part::Validation), config.prompts)?;
+    Ok(Scores { seconds, ..scores })
+}

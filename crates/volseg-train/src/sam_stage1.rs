@@ -1,0 +1,414 @@
+//! `volseg train prompt` for SAM-Med2D's network: stage 1 as its authors run it (specs: sam-med2d.md section 7).
+//!
+//! A batch is one step of encoder, prompt encoder and decoder, then a number of steps of the **decoder alone** on the same
+//! embedding: its own mask as a prompt, points on its errors (which replace the earlier ones), no box; in one of these passes
+//! and in the last there is the mask only. The mask prompt's network is in no pass that trains it, so it stays as it came.
+
+mod config;
+mod prompts;
+
+pub use config::{EncoderPart, SamPrompts, SamTrainConfig};
+
+use crate::checkpoint::{self, State};
+use crate::curves;
+use crate::optimizer::AdamW;
+use crate::pictures::{Part, Picture, load_pictures};
+use crate::{Error, Progress, Random};
+use candle_core::{Device, Tensor, Var};
+use prompts::{error_points, first_point, jittered_box};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+use volseg_model::config::SamConfig;
+use volseg_model::loss::sam_med2d_loss;
+use volseg_model::ops::resize_square;
+use volseg_model::picture::{Picture as Rgb, loader_input, loader_label, training_box};
+use volseg_model::prompt_encoder::Sparse;
+use volseg_model::sam::Sam;
+use volseg_model::weights::{Weights, WeightsFile, save};
+use volseg_model::{Init, Params};
+
+/// Weight of the focal loss beside one Dice (paper, section 4).
+const FOCAL: f64 = 20.0;
+/// Numbers of points that a feedback pass draws from.
+const POINTS: [usize; 4] = [1, 3, 5, 9];
+
+/// Tensors of which some are variables.
+struct Partly {
+    encoder: EncoderPart,
+    own: Params,
+    fixed: Params,
+}
+
+impl Weights for Partly {
+    fn tensor(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, volseg_model::Error> {
+        let trained = !name.starts_with("image_encoder.")
+            || match self.encoder {
+                EncoderPart::All => true,
+                EncoderPart::Adapters => name.contains(".Adapter."),
+                EncoderPart::None => false,
+            };
+        if trained { self.own.get(name, shape, init) } else { self.fixed.get(name, shape, init) }
+    }
+
+    fn constant(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, volseg_model::Error> {
+        self.fixed.constant(name, shape, init)
+    }
+}
+
+/// A picture as the network's loader takes it.
+struct Slide {
+    input: Vec<f32>,
+    label: Vec<u8>,
+}
+
+struct Trainer<'a> {
+    config: &'a SamTrainConfig,
+    sizes: SamConfig,
+    sam: Sam,
+    params: Partly,
+    /// Trained in the first pass of a batch only.
+    outer: BTreeMap<String, Var>,
+    /// Trained in every pass.
+    decoder: BTreeMap<String, Var>,
+}
+
+/// Trains by `config`, writing `config.toml`, `split.json`, `metrics.jsonl`, `curves.png`, a checkpoint after every epoch and
+/// `model.safetensors` (the best epoch by validation with one box, the first model counting as epoch 0) into `out`.
+///
+/// # Errors
+/// Configurations, weights, data sets or checkpoints that cannot be used; a loss that is no number; a variable without a
+/// gradient.
+pub fn train_sam_prompt(
+    config: &SamTrainConfig,
+    out: &Path,
+    resume: bool,
+    progress: &mut dyn Progress,
+) -> Result<(), Error> {
+    let io = |what: &str| {
+        let what = format!("{what} in {}", out.display());
+        move |source| Error::Io { what, source }
+    };
+    std::fs::create_dir_all(out).map_err(io("make the folder"))?;
+    let file = WeightsFile::open(&config.model)?;
+    let (arch, sizes) = file.sam()?;
+    let licence = file.metadata().get("licence").cloned().unwrap_or_default();
+    let mut start = BTreeMap::new();
+    for name in sizes.tensors().keys() {
+        start.insert(name.clone(), file.read(name)?);
+    }
+    let trainer = Trainer::new(config, sizes, start)?;
+    let numbers = |v: &BTreeMap<String, Var>| v.values().map(|v| v.elem_count()).sum::<usize>();
+    progress.line(&format!(
+        "{} trainable numbers, {} of them in the decoder",
+        numbers(&trainer.outer) + numbers(&trainer.decoder),
+        numbers(&trainer.decoder)
+    ));
+    let (train, validation) = load(config, trainer.sizes.image_size, out, progress)?;
+    let (mut first, mut second) = (AdamW::adam(&trainer.outer)?, AdamW::adam(&trainer.decoder)?);
+    let restored = State::restore(out, resume, &mut [(&trainer.outer, &mut first), (&trainer.decoder, &mut second)])?;
+    let write = |trainer: &Trainer<'_>| -> Result<(), Error> {
+        save(&out.join("model.safetensors"), arch, &trainer.sizes, &licence, &trainer.tensors())?;
+        Ok(())
+    };
+    let mut state = match restored {
+        Some(state) => state,
+        None => {
+            let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
+            std::fs::write(out.join("config.toml"), text).map_err(io("write config.toml"))?;
+            let before = trainer.validate(&validation)?;
+            progress.line(&format!("epoch 0: validation Dice {before:.4}"));
+            checkpoint::log_fresh(out, &serde_json::json!({"epoch": 0, "validation": before}))?;
+            write(&trainer)?;
+            State::begin(before, (0.5, before))
+        }
+    };
+    let (began, first_epoch) = (Instant::now(), state.epoch);
+    let steps = train.len().div_ceil(config.batch);
+    while state.epoch < config.epochs && !state.patience_is_over(config.patience) {
+        let rate = config.learning_rate * 0.5f32.powi((state.epoch / config.halve_every) as i32);
+        let mut order: Vec<usize> = (0..train.len()).collect();
+        let mut random = Random::at(&[config.seed, state.epoch as u64, 0x0de]);
+        for n in (1..order.len()).rev() {
+            order.swap(n, random.below(n + 1));
+        }
+        let mut loss = 0.0;
+        for (step, batch) in order.chunks(config.batch).enumerate() {
+            let slides: Vec<&Slide> = batch.iter().filter_map(|&n| train.get(n)).collect();
+            let mut random = Random::at(&[config.seed, state.epoch as u64, step as u64, 0x5a3]);
+            loss += trainer.batch(&slides, rate, &mut first, &mut second, &mut random)?;
+        }
+        state.epoch += 1;
+        loss /= steps.max(1) as f64;
+        if !loss.is_finite() {
+            return Err(Error::Diverged { step: state.epoch, loss: loss as f32 });
+        }
+        let score = trainer.validate(&validation)?;
+        if state.note(score, (0.5, score)) {
+            write(&trainer)?;
+        }
+        let record = serde_json::json!({"epoch": state.epoch, "loss": loss, "validation": score, "rate": rate});
+        checkpoint::log(out, &record)?;
+        state.save(out, &[(&trainer.outer, &first), (&trainer.decoder, &second)])?;
+        curves::draw(&out.join("curves.png"), &checkpoint::lines(out)?, "epoch")?;
+        let left = began.elapsed().as_secs_f64() / (state.epoch - first_epoch) as f64
+            * (config.epochs - state.epoch) as f64
+            / 60.0;
+        progress.line(&format!(
+            "epoch {}/{}  loss {loss:.4}  validation Dice {score:.4}  at most {left:.1} min left",
+            state.epoch, config.epochs
+        ));
+    }
+    progress.line(&format!("validation Dice {:.4} -> {:.4} (epoch {})", state.before, state.best, state.best_epoch));
+    Ok(())
+}
+
+fn load(
+    config: &SamTrainConfig,
+    side: usize,
+    out: &Path,
+    progress: &mut dyn Progress,
+) -> Result<(Vec<Slide>, Vec<Slide>), Error> {
+    let (mut train, mut validation) = (Vec::new(), Vec::new());
+    let mut split = BTreeMap::new();
+    for set in &config.pictures {
+        let all = load_pictures(set)?;
+        split.insert(
+            set.organ.clone(),
+            all.iter().map(|p| (p.name.clone(), format!("{:?}", p.part))).collect::<BTreeMap<_, _>>(),
+        );
+        for p in &all {
+            let slide = slide(p, side)?;
+            // The published code cannot prompt an empty mask either.
+            match p.part {
+                _ if !slide.label.contains(&1) => {}
+                Part::Train => train.push(slide),
+                Part::Validation => validation.push(slide),
+                _ => {}
+            }
+        }
+    }
+    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
+    std::fs::write(out.join("split.json"), text)
+        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
+    progress.line(&format!("{} pictures to train on, {} to validate", train.len(), validation.len()));
+    if train.is_empty() || validation.is_empty() {
+        return Err(Error::Data("there must be pictures to train on and to validate".into()));
+    }
+    Ok((train, validation))
+}
+
+fn slide(p: &Picture, side: usize) -> Result<Slide, Error> {
+    let [w, h] = p.size;
+    let grey: Vec<u8> = p.grey.iter().map(|v| v.round() as u8).collect();
+    Ok(Slide { input: loader_input(&Rgb::grey(w, h, &grey)?, side).values, label: loader_label(&p.mask, w, h, side) })
+}
+
+/// One forward pass.
+struct Pass {
+    loss: Tensor,
+    /// Probabilities of the chosen low-resolution masks, without gradient.
+    mask: Tensor,
+    /// Masks at the network's input size.
+    predicted: Vec<Vec<u8>>,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(config: &'a SamTrainConfig, sizes: SamConfig, start: BTreeMap<String, Tensor>) -> Result<Self, Error> {
+        let params = Partly {
+            encoder: config.encoder,
+            own: Params::trainable(config.seed, start.clone()),
+            fixed: Params::given(start),
+        };
+        let sam = Sam::new(&sizes, &params)?;
+        let (decoder, outer) = params.own.variables().into_iter().partition(|(n, _)| n.starts_with("mask_decoder."));
+        Ok(Self { config, sizes, sam, params, outer, decoder })
+    }
+
+    fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let mut all = self.params.fixed.tensors();
+        all.extend(self.outer.iter().chain(&self.decoder).map(|(n, v)| (n.clone(), v.as_tensor().clone())));
+        all
+    }
+
+    fn images(&self, slides: &[&Slide]) -> Result<Tensor, Error> {
+        let side = self.sizes.image_size;
+        let x: Vec<f32> = slides.iter().flat_map(|s| s.input.iter().copied()).collect();
+        Ok(Tensor::from_vec(x, (slides.len(), 3, side, side), &Device::Cpu)?)
+    }
+
+    /// All steps of a batch; the loss of the first.
+    fn batch(
+        &self,
+        slides: &[&Slide],
+        rate: f32,
+        first: &mut AdamW,
+        second: &mut AdamW,
+        random: &mut Random,
+    ) -> Result<f64, Error> {
+        let side = self.sizes.image_size;
+        let labels: Vec<&[u8]> =
+            slides.iter().flat_map(|s| std::iter::repeat_n(s.label.as_slice(), self.config.masks)).collect();
+        let pick: Vec<u32> = (0..labels.len()).map(|r| (r / self.config.masks) as u32).collect();
+        let pick = Tensor::from_vec(pick, labels.len(), &Device::Cpu)?;
+        let (boxed, pointed) = match self.config.prompts {
+            SamPrompts::Both => (true, true),
+            SamPrompts::Either if random.chance(0.5) => (true, false),
+            SamPrompts::Either => (false, true),
+        };
+        let rows: Vec<Sparse> = labels
+            .iter()
+            .map(|l| Sparse {
+                points: if pointed { vec![first_point(l, side, random)] } else { Vec::new() },
+                bounds: if boxed { jittered_box(l, side, random) } else { None },
+            })
+            .collect();
+        let images = self.sam.encoder.forward(&self.images(slides)?)?.index_select(&pick, 0)?;
+        let (tokens, dense) = (self.sam.prompts.sparse(&rows)?, self.sam.prompts.dense(None)?);
+        let mut pass = self.pass(&images, &tokens, &dense, &labels)?;
+        let loss = f64::from(pass.loss.to_scalar::<f32>()?);
+        let grads = pass.loss.backward()?;
+        let outer = gradients(&self.outer, &grads)?;
+        let inner = gradients(&self.decoder, &grads)?;
+        first.update(&self.outer, &outer, rate, 0.0, 0.0)?;
+        second.update(&self.decoder, &inner, rate, 0.0, 0.0)?;
+
+        let images = images.detach();
+        // One pass in the middle and the last have no points.
+        let bare = 1 + random.below(self.config.feedback.saturating_sub(2));
+        for n in 0..self.config.feedback {
+            let points = POINTS[random.below(POINTS.len())];
+            let rows: Vec<Sparse> = labels
+                .iter()
+                .zip(&pass.predicted)
+                .map(|(l, p)| {
+                    let points = if n == bare || n + 1 == self.config.feedback { 0 } else { points };
+                    Sparse { points: error_points(l, p, side, points, random), bounds: None }
+                })
+                .collect();
+            let tokens = self.sam.prompts.sparse(&rows)?.detach();
+            let dense = self.sam.prompts.dense(Some(&pass.mask))?.detach();
+            pass = self.pass(&images, &tokens, &dense, &labels)?;
+            let grads = gradients(&self.decoder, &pass.loss.backward()?)?;
+            second.update(&self.decoder, &grads, rate, 0.0, 0.0)?;
+        }
+        Ok(loss)
+    }
+
+    fn pass(&self, images: &Tensor, tokens: &Tensor, dense: &Tensor, labels: &[&[u8]]) -> Result<Pass, Error> {
+        let (side, low, rows) = (self.sizes.image_size, self.sizes.mask_side(), labels.len());
+        let (logits, iou) = self.decode(images, tokens, dense, rows)?;
+        let full = resize_square(&logits, side)?;
+        let truth: Vec<f32> = labels.iter().flat_map(|l| l.iter().map(|&v| f32::from(v))).collect();
+        let truth = Tensor::from_vec(truth, (rows, side, side), &Device::Cpu)?;
+        let parts = sam_med2d_loss(&full, &truth, &iou)?;
+        let loss = (((parts.focal * FOCAL)? + parts.dice)? + (parts.iou * self.config.iou_weight)?)?;
+        let mask = candle_nn::ops::sigmoid(&logits.detach())?.reshape((rows, low, low))?;
+        let predicted = full.detach().flatten_from(1)?.to_vec2::<f32>()?;
+        let predicted = predicted.into_iter().map(|r| r.into_iter().map(|z| u8::from(z > 0.0)).collect()).collect();
+        Ok(Pass { loss, mask, predicted })
+    }
+
+    /// Of masks 1.. the one whose predicted IoU is largest, row by row: logits `[rows, low, low]` and that IoU.
+    fn decode(&self, images: &Tensor, tokens: &Tensor, dense: &Tensor, rows: usize) -> Result<(Tensor, Tensor), Error> {
+        let low = self.sizes.mask_side();
+        let masks = self.sam.decoder.forward(images, self.sam.prompts.dense_positions(), tokens, dense)?;
+        let predicted = masks.iou.detach().to_vec2::<f32>()?;
+        let mut best = Vec::with_capacity(rows);
+        for (row, iou) in predicted.iter().enumerate() {
+            let mut mask = 1;
+            for n in 2..iou.len() {
+                if iou[n] > iou[mask] {
+                    mask = n;
+                }
+            }
+            best.push((row * iou.len() + mask) as u32);
+        }
+        let best = Tensor::from_vec(best, rows, &Device::Cpu)?;
+        let logits = masks.logits.reshape(((), low, low))?.index_select(&best, 0)?;
+        Ok((logits, masks.iou.flatten_all()?.index_select(&best, 0)?))
+    }
+
+    /// Mean Dice with the exact box.
+    fn validate(&self, slides: &[Slide]) -> Result<f64, Error> {
+        let side = self.sizes.image_size;
+        let mut sum = 0.0;
+        for s in slides {
+            let images = self.sam.encoder.forward(&self.images(&[s])?)?.detach();
+            let row = Sparse { points: Vec::new(), bounds: training_box(&s.label, side) };
+            let (tokens, dense) = (self.sam.prompts.sparse(&[row])?, self.sam.prompts.dense(None)?);
+            let (logits, _) = self.decode(&images, &tokens, &dense, 1)?;
+            let full = resize_square(&logits, side)?.flatten_all()?.to_vec1::<f32>()?;
+            let predicted: Vec<u8> = full.iter().map(|&z| u8::from(z > 0.0)).collect();
+            let iou = crate::preference::iou(&predicted, &s.label);
+            sum += 2.0 * iou / (1.0 + iou);
+        }
+        Ok(sum / slides.len().max(1) as f64)
+    }
+}
+
+/// Gradients in the order of the names. Every variable must have one, but the mask prompt's network, which no pass trains.
+fn gradients(
+    variables: &BTreeMap<String, Var>,
+    store: &candle_core::backprop::GradStore,
+) -> Result<Vec<Vec<f32>>, Error> {
+    variables
+        .iter()
+        .map(|(name, var)| match store.get(var) {
+            Some(g) => Ok(g.flatten_all()?.to_vec1()?),
+            None if name.starts_with("prompt_encoder.mask_downscaling.") => Ok(vec![0.0; var.elem_count()]),
+            None => Err(Error::Config(format!("variable {name} receives no gradient"))),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tiny sizes of the same architecture.
+    fn sizes() -> SamConfig {
+        SamConfig::from_json(include_str!("../../volseg-model/tests/fixtures/sam_tiny/config.json")).unwrap()
+    }
+
+    #[test]
+    fn a_batch_trains_what_it_should_and_nothing_else() {
+        let sizes = sizes();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../volseg-model/tests/fixtures/sam_tiny/model.safetensors");
+        let start: BTreeMap<String, Tensor> =
+            candle_core::safetensors::load(path, &Device::Cpu).unwrap().into_iter().collect();
+        let side = sizes.image_size;
+        let label: Vec<u8> =
+            (0..side * side).map(|i| u8::from((8..20).contains(&(i % side)) && i / side > 12)).collect();
+        let input = (0..3 * side * side).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
+        let slide = Slide { input, label };
+        for encoder in [EncoderPart::Adapters, EncoderPart::All, EncoderPart::None] {
+            let config = SamTrainConfig { encoder, masks: 2, feedback: 3, ..SamTrainConfig::default() };
+            let t = Trainer::new(&config, sizes.clone(), start.clone()).unwrap();
+            let (mut a, mut b) = (AdamW::adam(&t.outer).unwrap(), AdamW::adam(&t.decoder).unwrap());
+            let before = t.validate(std::slice::from_ref(&slide)).unwrap();
+            for n in 0..6 {
+                let loss = t.batch(&[&slide, &slide], 1e-3, &mut a, &mut b, &mut Random::at(&[n])).unwrap();
+                assert!(loss.is_finite());
+            }
+            assert_eq!((a.step, b.step), (6, 24));
+            assert!(t.validate(std::slice::from_ref(&slide)).unwrap() >= before);
+            let after = t.tensors();
+            assert_eq!(after.len(), start.len());
+            let moved = |name: &str| {
+                let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                values(&after[name]) != values(&start[name])
+            };
+            assert!(moved("mask_decoder.iou_token.weight") && moved("prompt_encoder.no_mask_embed.weight"));
+            assert_eq!(moved("image_encoder.blocks.0.Adapter.norm.weight"), encoder != EncoderPart::None);
+            assert_eq!(moved("image_encoder.blocks.0.mlp.lin1.weight"), encoder == EncoderPart::All);
+            for fixed in [
+                "prompt_encoder.mask_downscaling.0.weight",
+                "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+            ] {
+                assert!(!moved(fixed), "{fixed}");
+            }
+        }
+    }
+}

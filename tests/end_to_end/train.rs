@@ -1,0 +1,115 @@
+//! Training from the command line: refusals, a kill in the middle, and a model that segments.
+use crate::volseg;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn pictures(folder: &Path) {
+    for part in ["images", "masks"] {
+        std::fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    for n in 0..20u32 {
+        let inside = |x: u32, y: u32| {
+            let (cx, cy) = (12.0 + (n % 9) as f32, 14.0 + (n * 5 % 11) as f32);
+            ((x as f32 - cx) / 8.0).powi(2) + ((y as f32 - cy) / 6.0).powi(2) < 1.0
+        };
+        let grey =
+            |x: u32, y: u32| image::Luma([(50 + (x * 31 + y * 17 + n) % 70 + if inside(x, y) { 80 } else { 0 }) as u8]);
+        let mask = |x, y| image::Luma([if inside(x, y) { 255u8 } else { 0 }]);
+        image::GrayImage::from_fn(36, 36, grey).save(folder.join(format!("images/p{n:02}.png"))).unwrap();
+        image::GrayImage::from_fn(36, 36, mask).save(folder.join(format!("masks/p{n:02}.png"))).unwrap();
+    }
+}
+
+/// A configuration of both stages, with a network that trains in a second.
+fn write_configs(folder: &Path) {
+    let set = format!(
+        "[[pictures]]\npath = {:?}\nmodality = \"ultrasound\"\norgan = \"breast_tumor\"\nbatch = 4\nlabelled = 0.5\n\
+         unannotated = 0.5\nsplit = {{ seed = 1, test = 0.0, validation = 0.2 }}\n",
+        folder.display().to_string()
+    );
+    let mut stage1 =
+        String::from("steps = 20\nwarmup = 4\nsave_every = 20\nvalidate_every = 20\n\n[model]\nside = 32\n");
+    for line in [
+        "stages = [8,8,8,8,8,8]",
+        "blocks = [0,0,0,0,0,0]",
+        "dense = [8,8,8]",
+        "width = 16",
+        "heads = 2",
+        "cross_width = 8",
+        "mlp = 16",
+    ] {
+        writeln!(stage1, "{line}").unwrap();
+    }
+    std::fs::write(folder.join("prompt.toml"), format!("{stage1}\n{set}")).unwrap();
+    let model = folder.join("stage1/model.safetensors").display().to_string();
+    let stage2 = format!("model = {model:?}\nepochs = 60\npatience = 0\nbatch = 2\nlearning_rate = 0.001\n\n{set}");
+    std::fs::write(folder.join("align.toml"), stage2).unwrap();
+}
+
+#[test]
+fn a_killed_alignment_goes_on_to_the_same_weights_and_its_model_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    pictures(folder.path());
+    write_configs(folder.path());
+    let train = |stage: &str, out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_volseg-tested"));
+        command
+            .args(["train", stage, "--quiet", "--config"])
+            .arg(at(&format!("{stage}.toml")))
+            .arg("--out")
+            .arg(at(out));
+        command
+    };
+    assert!(train("prompt", "stage1").status().unwrap().success());
+    assert!(at("stage1/curves.png").exists());
+    assert!(train("align", "whole").status().unwrap().success());
+    // SIGKILL once a few epochs are in the checkpoint; if the run was faster, nothing was cut off and all is still equal.
+    let mut child = train("align", "cut").spawn().unwrap();
+    let began = Instant::now();
+    let epochs = || std::fs::read_to_string(at("cut/metrics.jsonl")).map_or(0, |t| t.lines().count());
+    while epochs() < 4 && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    assert!(train("align", "cut").arg("--resume").status().unwrap().success());
+    for file in ["model.safetensors", "checkpoint.safetensors", "metrics.jsonl"] {
+        let (a, b) = (at(&format!("whole/{file}")), at(&format!("cut/{file}")));
+        assert!(std::fs::read(a).unwrap() == std::fs::read(b).unwrap(), "{file} differs");
+    }
+    volseg()
+        .args(["segment", "--quiet", "--modality", "ultrasound", "--model"])
+        .arg(at("cut/model.safetensors"))
+        .arg(at("images/p03.png"))
+        .arg("-o")
+        .arg(at("mask.png"))
+        .assert()
+        .code(0);
+    let mask = image::open(at("mask.png")).unwrap().to_luma8();
+    assert_eq!(mask.dimensions(), (36, 36));
+}
+
+#[test]
+fn what_ruins_a_model_is_wrong_use() {
+    let folder = tempfile::tempdir().unwrap();
+    write_configs(folder.path());
+    let config = folder.path().join("align.toml");
+    for (options, hint) in [
+        (&["--candidates", "frozen", "--replay", "0"][..], "--replay"),
+        (&["--objective", "guess"], "guess"),
+        (&["--tiles", "0"], "tiles"),
+        (&["--set", "no_such_key=1"], "no_such_key"),
+        (&["--preferences", "j.jsonl"], "images"),
+    ] {
+        let out = folder.path().join("out");
+        let assert =
+            volseg().args(["train", "align", "--config"]).arg(&config).arg("--out").arg(&out).args(options).assert();
+        let output = assert.code(2).get_output().clone();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(hint), "{options:?}: {text}");
+        assert!(!out.exists());
+    }
+}
