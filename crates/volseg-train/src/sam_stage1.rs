@@ -387,13 +387,14 @@ mod tests {
             let config = SamTrainConfig { encoder, masks: 2, feedback: 3, ..SamTrainConfig::default() };
             let t = Trainer::new(&config, sizes.clone(), start.clone()).unwrap();
             let (mut a, mut b) = (AdamW::adam(&t.outer).unwrap(), AdamW::adam(&t.decoder).unwrap());
-            let before = t.validate(std::slice::from_ref(&slide)).unwrap();
-            for n in 0..6 {
-                let loss = t.batch(&[&slide, &slide], 1e-3, &mut a, &mut b, &mut Random::at(&[n])).unwrap();
-                assert!(loss.is_finite());
-            }
-            assert_eq!((a.step, b.step), (6, 24));
-            assert!(t.validate(std::slice::from_ref(&slide)).unwrap() >= before);
+            let losses: Vec<f64> = (0..60)
+                .map(|n| t.batch(&[&slide, &slide], 1e-2, &mut a, &mut b, &mut Random::at(&[n])).unwrap())
+                .collect();
+            assert_eq!((a.step, b.step), (60, 240));
+            let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+            assert!(mean(&losses[55..]) < 0.7 * mean(&losses[..3]), "{encoder:?}: {losses:?}");
+            let dice = t.validate(std::slice::from_ref(&slide)).unwrap();
+            assert!(dice > 0.5, "{encoder:?}: {dice}, {losses:.2?}");
             let after = t.tensors();
             assert_eq!(after.len(), start.len());
             let moved = |name: &str| {
