@@ -24,10 +24,12 @@ macro_rules! commands {
 }
 
 commands! {
+    Batch batch,
     Convert convert,
     Eval eval,
     Experiment experiment,
     Inspect inspect,
+    Manifest manifest,
     Organs organs,
     Preview preview,
     Phantom phantom,

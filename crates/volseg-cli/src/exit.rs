@@ -13,12 +13,10 @@ pub(crate) enum ExitCode {
     /// The command line cannot be carried out as written.
     Usage = 2,
     /// Finished, but some cases failed.
-    #[allow(dead_code, reason = "for commands over many cases")]
     SomeFailed = 3,
     /// Nothing readable among the inputs.
     NothingReadable = 4,
     /// Stopped from outside; the same command goes on where it stopped.
-    #[allow(dead_code, reason = "for commands that can go on")]
     Interrupted = 75,
 }
 
@@ -55,6 +53,14 @@ impl std::error::Error for Verdict {}
 #[allow(dead_code, reason = "used by commands with options that depend on each other")]
 pub(crate) fn usage_error(text: impl Into<String>) -> anyhow::Error {
     Verdict::Usage(text.into()).into()
+}
+
+/// An engine's error with the file behind it in sight, so that it decides the code.
+pub(crate) fn unwrapped(error: volseg_engine::Error) -> anyhow::Error {
+    match error {
+        volseg_engine::Error::Io(e) => e.into(),
+        other => other.into(),
+    }
 }
 
 /// The code of a finished command; says on stderr what went wrong.

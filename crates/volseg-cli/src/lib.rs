@@ -11,6 +11,8 @@ mod exit;
 mod global;
 mod inputs;
 mod options;
+mod page;
+mod plots;
 mod request;
 mod version;
 

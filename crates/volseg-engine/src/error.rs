@@ -19,6 +19,14 @@ pub enum Error {
         /// Allowed.
         allowed_mib: u64,
     },
+    /// A manifest, site key or result that breaks its format.
+    #[error("{what}: {reason}")]
+    Record {
+        /// Which kind of file.
+        what: &'static str,
+        /// What was found and what was expected.
+        reason: String,
+    },
     /// Someone asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -5,6 +5,7 @@
 //! no float copy of the volume is ever made.
 
 mod assemble;
+pub mod batch;
 mod body;
 mod cleanup;
 mod error;

@@ -191,9 +191,13 @@ fn decide_picture(net: &Network, image: &Image, request: &Request, stack: SliceS
 fn plan_bytes(dim: [usize; 3], slices: usize, organs: usize, side: usize, threads: usize, request: &Request) -> u64 {
     let voxels = dim.iter().product::<usize>() as u64;
     let kept = (slices * organs * side * side * 2) as u64;
-    let worker = 160u64 << 20;
     let probabilities = if request.keep_probabilities { voxels * organs as u64 * 4 } else { 0 };
-    voxels + kept + worker * threads as u64 + probabilities + (64 << 20)
+    voxels + kept + workers_bytes(threads) + probabilities
+}
+
+/// What the workers of the embedded network need, whatever the case.
+pub(crate) fn workers_bytes(threads: usize) -> u64 {
+    (160 << 20) * threads as u64 + (64 << 20)
 }
 
 fn run(

@@ -1,10 +1,10 @@
 //! Numbers of each organ on the input's grid.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use volseg_geometry::{AnyVolume, LabelMap, OrganId};
 
 /// What can be measured of one organ.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OrganStatistics {
     /// Label id.
     pub id: u8,

@@ -19,7 +19,7 @@ const ENDINGS: [&str; 13] =
 /// A case in an archive. Holds paths and UIDs: as sensitive as the archive itself.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// What makes it this case and no other: `series:UID`, or `path:PATH` below the archive where there is no UID.
+    /// What makes it this case and no other: its SeriesInstanceUID, or `path:PATH` below the archive where there is none.
     pub identity: String,
     /// Where it lies.
     pub locator: Locator,
@@ -90,13 +90,10 @@ pub fn survey(archive: &Path, options: &ReadOptions) -> Result<Survey> {
             }
         }
     }
-    let joined = series.into_par_iter().map(|(uid, mut places)| {
-        let identity = format!("series:{uid}");
-        match places.pop() {
-            Some(one) if places.is_empty() => Ok(one_folder(identity, one)),
-            Some(last) => several_folders(identity, places, last, options),
-            None => Err(Error::Changed),
-        }
+    let joined = series.into_par_iter().map(|(uid, mut places)| match places.pop() {
+        Some(one) if places.is_empty() => Ok(one_folder(uid, one)),
+        Some(last) => several_folders(uid, places, last, options),
+        None => Err(Error::Changed),
     });
     out.cases.extend(joined.collect::<Result<Vec<_>>>()?);
     out.cases.sort_by(|a, b| (&a.identity, &a.locator).cmp(&(&b.identity, &b.locator)));
@@ -286,7 +283,7 @@ fn zip(root: &Path, path: &Path, bytes: &[u8], part: &mut Part, options: &ReadOp
         for group in groups {
             let identity = match group.uid.as_str() {
                 "" => format!("path:{}!{}", below(root, path), locator::escaped(&prefix)),
-                uid => format!("series:{uid}"),
+                uid => uid.to_owned(),
             };
             series.entry(identity).or_default().push((prefix.clone(), alone, group));
         }

@@ -5,7 +5,6 @@ mod json;
 mod load;
 mod pairing;
 mod plan;
-mod plots;
 mod report;
 mod slice;
 mod summary;

@@ -49,18 +49,16 @@ fn short(v: f64) -> String {
 }
 
 /// A box for each label (quartiles, median; whiskers to the furthest value within 1.5 times the box), and a dot a case.
-/// `rows`: name, its statistic, its values.
-pub(super) fn boxes(rows: &[(&str, &Statistic, Vec<f64>)], x: &str) -> anyhow::Result<String> {
+/// `rows`: name, its statistic, its values; `ends` of the axis.
+pub(crate) fn boxes(rows: &[(&str, &Statistic, Vec<f64>)], x: &str, (low, high): (f64, f64)) -> anyhow::Result<String> {
     let n = rows.len();
-    let least = rows.iter().flat_map(|r| &r.2).copied().fold(1.0, f64::min);
-    let low = if least >= 0.6 { 0.5 } else { 0.0 };
     draw(HEIGHT.max(90 + 27 * n as u32), |area| {
         let mut chart = ok(ChartBuilder::on(area)
             .margin(14)
             .margin_right(26)
             .x_label_area_size(58)
             .y_label_area_size(190)
-            .build_cartesian_2d(low..1.0, -0.6f64..(n as f64 - 0.4)))?;
+            .build_cartesian_2d(low..high, -0.6f64..(n as f64 - 0.4)))?;
         ok(chart
             .configure_mesh()
             .disable_y_mesh()
@@ -97,7 +95,8 @@ pub(super) fn boxes(rows: &[(&str, &Statistic, Vec<f64>)], x: &str) -> anyhow::R
                 ok(chart.draw_series([median]))?;
             }
             // Dots of one label lie on three lines, so that equal values stay apart.
-            let dot = |(n, &v): (usize, &f64)| Circle::new((v, y + 0.12 * (n % 3) as f64 - 0.12), 3, BLUE.mix(0.6).filled());
+            let dot =
+                |(n, &v): (usize, &f64)| Circle::new((v, y + 0.12 * (n % 3) as f64 - 0.12), 3, BLUE.mix(0.6).filled());
             ok(chart.draw_series(known.iter().enumerate().map(dot)))?;
         }
         Ok(())
@@ -105,7 +104,7 @@ pub(super) fn boxes(rows: &[(&str, &Statistic, Vec<f64>)], x: &str) -> anyhow::R
 }
 
 /// Dice against volume; the volume by its logarithm.
-pub(super) fn against_volume(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::Result<String> {
+pub(crate) fn against_volume(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::Result<String> {
     let power = |v: f64, up: f64| 10f64.powf(v.log10().floor() + up);
     let low = power(points.iter().map(|p| p.0).fold(f64::INFINITY, f64::min).clamp(1e-6, 1e6), 0.0);
     let high = power(points.iter().map(|p| p.0).fold(low, f64::max), 1.0);
@@ -123,7 +122,9 @@ pub(super) fn against_volume(points: &[(f64, f64)], x: &str, y: &str) -> anyhow:
             .y_labels(6)
             .label_style(LETTERS)
             .axis_desc_style(LETTERS)
-            .x_label_formatter(&|v| if *v < 0.01 { format!("{v:.4}").trim_end_matches('0').to_owned() } else { short(*v) })
+            .x_label_formatter(&|v| {
+                if *v < 0.01 { format!("{v:.4}").trim_end_matches('0').to_owned() } else { short(*v) }
+            })
             .y_label_formatter(&|v| short(*v))
             .x_desc(x)
             .y_desc(y)
@@ -134,7 +135,7 @@ pub(super) fn against_volume(points: &[(f64, f64)], x: &str, y: &str) -> anyhow:
 }
 
 /// Differences against means, with the mean difference and 1.96 standard deviations around it.
-pub(super) fn bland_altman(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::Result<String> {
+pub(crate) fn bland_altman(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::Result<String> {
     let st = volseg_metrics::statistic(&points.iter().map(|p| p.1).collect::<Vec<_>>());
     let mut lines = vec![(st.mean, "mean")];
     if st.sd.is_finite() && st.sd > 0.0 {
@@ -180,7 +181,7 @@ pub(super) fn bland_altman(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::R
 }
 
 /// Mean NSD against tolerance: a thin line a label, a thick one for the mean.
-pub(super) fn tolerances(mean: &[(f64, f64)], labels: &[Vec<(f64, f64)>], x: &str) -> anyhow::Result<String> {
+pub(crate) fn tolerances(mean: &[(f64, f64)], labels: &[Vec<(f64, f64)>], x: &str) -> anyhow::Result<String> {
     let right = mean.iter().map(|p| p.0).fold(1e-3, f64::max) * 1.05;
     draw(HEIGHT, |area| {
         let mut chart = ok(ChartBuilder::on(area)
@@ -216,8 +217,37 @@ mod tests {
 
     #[test]
     fn numbers_of_axes_have_no_idle_digits() {
-        for (v, text) in [(0.5, "0.5"), (-0.0, "0"), (1200.0, "1200"), (0.25, "0.25"), (100.0, "100"), (10.0, "10"), (-3.1, "-3.1")] {
+        for (v, text) in
+            [(0.5, "0.5"), (-0.0, "0"), (1200.0, "1200"), (0.25, "0.25"), (100.0, "100"), (10.0, "10"), (-3.1, "-3.1")]
+        {
             assert_eq!(short(v), text);
         }
     }
+}
+
+/// Points with both axes from 0.
+pub(crate) fn points(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::Result<String> {
+    let reach = |values: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(values).fold(1.0, f64::max) * 1.05;
+    draw(HEIGHT, |area| {
+        let mut chart = ok(ChartBuilder::on(area)
+            .margin(14)
+            .margin_right(30)
+            .x_label_area_size(58)
+            .y_label_area_size(74)
+            .build_cartesian_2d(0.0..reach(&|p| p.0), 0.0..reach(&|p| p.1)))?;
+        ok(chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_labels(8)
+            .y_labels(6)
+            .label_style(LETTERS)
+            .axis_desc_style(LETTERS)
+            .x_label_formatter(&|v| short(*v))
+            .y_label_formatter(&|v| short(*v))
+            .x_desc(x)
+            .y_desc(y)
+            .draw())?;
+        ok(chart.draw_series(points.iter().map(|&p| Circle::new(p, 4, BLUE.mix(0.6).filled()))))?;
+        Ok(())
+    })
 }
