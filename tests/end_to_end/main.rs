@@ -1,9 +1,11 @@
 //! The command from outside: what it prints, writes and returns.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+mod batch;
 mod documents;
 mod nifti;
 mod outside;
 mod preview;
+mod scanner;
 mod train;
 
 /// The command under test, with an environment of its own.
