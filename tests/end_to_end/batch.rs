@@ -176,7 +176,8 @@ fn shards_together_equal_one_run_and_no_output_byte_names_anybody() {
     said += &text(&call(at, 0, &["batch", "merge", "--out", "one", "--manifest", "cases.jsonl", "-vv"]));
     said += &text(&call(at, 0, &["batch", "status", "--out", "one", "--manifest", "cases.jsonl", "--shards", "3"]));
     let status: Value = serde_json::from_slice(
-        &call(at, 0, &["batch", "status", "--out", "three", "--manifest", "cases.jsonl", "--shards", "3", "--json"]).stdout,
+        &call(at, 0, &["batch", "status", "--out", "three", "--manifest", "cases.jsonl", "--shards", "3", "--json"])
+            .stdout,
     )
     .unwrap();
     assert_eq!((&status["done"], &status["failed"], &status["missing"]), (&6.into(), &2.into(), &0.into()), "{status}");
@@ -293,7 +294,10 @@ fn a_terminated_worker_says_so_and_leaves_no_half_case() {
     let killed = std::process::Command::new("kill").arg(worker.id().to_string()).status().unwrap().success();
     let code = worker.wait().unwrap().code();
     // The last case may have been done before the signal came.
-    assert!(code == Some(75) || (code == Some(0) && tree(&at.join("cut")) == tree(&at.join("whole"))) || !killed, "{code:?}");
+    assert!(
+        code == Some(75) || (code == Some(0) && tree(&at.join("cut")) == tree(&at.join("whole"))) || !killed,
+        "{code:?}"
+    );
     assert!(!at.join("cut/.partial").exists());
     run(at, 0, "cut", &[]);
     assert!(tree(&at.join("cut")) == tree(&at.join("whole")));
@@ -339,4 +343,31 @@ fn wrong_shards_and_manifests_are_refused_before_any_work() {
     run(at, 3, "out", &["--attempts", "1"]);
     assert_eq!(json(&at.join("out/failed/abcd.json"))["attempt"], 2);
     run(at, 3, "small", &["--memory", "1M"]);
+}
+
+#[test]
+fn dicom_objects_name_the_patient_only_where_they_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    scan(&at.join("archive/one"), 1, 3);
+    call(at, 0, &["manifest", "build", "archive", "-o", "cases.jsonl"]);
+    run(at, 0, "pacs", &["--dicom-out"]);
+    run(at, 0, "research", &["--dicom-out", "--deidentify"]);
+    run(at, 0, "again", &["--dicom-out", "--deidentify"]);
+    assert!(tree(&at.join("research")) == tree(&at.join("again")), "UIDs differ between runs");
+    let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
+    for (out, named) in [("pacs", true), ("research", false)] {
+        let all = tree(&at.join(out));
+        let objects: Vec<&PathBuf> = all.keys().filter(|k| k.extension().is_some_and(|e| e == "dcm")).collect();
+        assert_eq!(objects.len(), 2, "{objects:?}");
+        for (name, bytes) in &all {
+            let dicom = objects.contains(&name);
+            assert_eq!(holds(bytes, SECRET), dicom && named, "{out}: {}", name.display());
+            assert_eq!(holds(bytes, ROOT_UID), dicom && named, "{out}: {}", name.display());
+            assert!(!dicom || bytes[..128] == [0; 128], "the preamble is not empty");
+        }
+    }
+    // Without the key nothing can be de-identified.
+    fs::remove_file(at.join("site.key")).unwrap();
+    assert!(run(at, 1, "none", &["--dicom-out", "--deidentify"]).contains("site key"));
 }

@@ -8,7 +8,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
-use volseg_io::{AtomicFile, Image};
+use volseg_io::{AtomicFile, DicomOptions, Image, LabelName, SegForm};
 
 /// Form of a case folder.
 pub const CASE_SCHEMA: &str = "volseg.case/1";
@@ -20,13 +20,19 @@ const PARTIAL: &str = ".partial";
 pub struct OutputChoice {
     /// One file per organ.
     pub per_organ: bool,
+    /// For DICOM inputs `seg.dcm` of this form and `rtstruct.dcm`. They carry patient and study, unless `deidentify`.
+    pub dicom: Option<SegForm>,
+    /// Leave patient and study out of DICOM outputs and make UIDs anew from this secret.
+    pub deidentify: Option<[u8; 32]>,
 }
 
 impl OutputChoice {
     /// Digest of what decides over the bytes of a case folder, besides input and weights.
     #[must_use]
     pub fn config(&self, request: &Request) -> String {
-        let settings = json!({ "request": request.settings(), "per_organ": self.per_organ });
+        let secret = self.deidentify.map(|secret| volseg_io::sha256(&secret));
+        let dicom = self.dicom.map(|form| json!({ "form": format!("{form:?}"), "deidentify": secret }));
+        let settings = json!({ "request": request.settings(), "per_organ": self.per_organ, "dicom": dicom });
         volseg_io::sha256(settings.to_string().as_bytes())
     }
 }
@@ -154,6 +160,18 @@ fn fill(folder: &Path, done: &Finished<'_>, began: std::time::Instant) -> Result
             names.push(name);
         }
         sync(&organs).map_err(cannot(&organs))?;
+    }
+    if let (Some(form), true) = (choice.dicom, image.is_dicom_series()) {
+        let organs: Vec<LabelName> = result.organs.iter().map(|&id| id.into()).collect();
+        let options = DicomOptions {
+            form,
+            model: model.name().into(),
+            parameters: format!("weights SHA-256 {}", model.sha256()),
+            deidentify: choice.deidentify,
+        };
+        volseg_io::write_dicom_seg(&folder.join("seg.dcm"), &result.labels, image, &organs, &options)?;
+        volseg_io::write_rtstruct(&folder.join("rtstruct.dcm"), &result.labels, image, &organs, &options)?;
+        names.extend(["seg.dcm".into(), "rtstruct.dcm".into()]);
     }
     let mut record = json!(RunReport::new(image, model, request, result, &measured, threads));
     let mut timings = record["timings"].clone();

@@ -52,6 +52,12 @@ impl SiteKey {
     pub fn case_id(&self, identity: &str) -> String {
         blake3::keyed_hash(&self.0, identity.as_bytes()).to_hex().to_string()
     }
+
+    /// The secret behind the UIDs of de-identified outputs: the same for a site, and no help in guessing its case ids.
+    #[must_use]
+    pub fn uid_secret(&self) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, b"volseg: UIDs of de-identified outputs").as_bytes()
+    }
 }
 
 /// Whether a text may be a case id, and so a folder's name.

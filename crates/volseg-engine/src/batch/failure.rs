@@ -151,6 +151,10 @@ fn describe(error: &Error) -> (FailureKind, Option<LimitHit>, String) {
             let hit = LimitHit { what: (*what).into(), found: *found, allowed: *allowed };
             (FailureKind::Limit, Some(hit), format!("{what}: {found}, but the limit is {allowed}"))
         }
+        // Its name promised a volume or a picture.
+        Error::Io(Io::Unsupported { format: "file", .. }) => {
+            plain(FailureKind::Corrupt, "the file is of no known kind".into())
+        }
         Error::Io(Io::Malformed { format, reason }) => plain(FailureKind::Corrupt, safe(format, reason)),
         Error::Io(Io::Unsupported { format, what }) => {
             plain(FailureKind::Unsupported, safe(format, &format!("{what} is not supported")))

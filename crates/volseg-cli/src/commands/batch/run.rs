@@ -14,7 +14,10 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
-use volseg_engine::batch::{Balance, Job, Monitor, OutputChoice, Progress, Shard, Stale, Tally, run as work, shards_of};
+use volseg_engine::batch::{
+    Balance, Job, Monitor, OutputChoice, Progress, Shard, SiteKey, Stale, Tally, run as work, shards_of,
+};
+use volseg_io::SegForm;
 
 /// Work through one shard of a manifest; run it again to go on where it stopped
 ///
@@ -56,6 +59,18 @@ pub(crate) struct Args {
     /// Also one file per organ and case, in organs/
     #[arg(long)]
     per_organ: bool,
+    /// Also seg.dcm and rtstruct.dcm for DICOM inputs; they carry the patient's name, unless --deidentify is given
+    #[arg(long)]
+    dicom_out: bool,
+    /// Form of seg.dcm: binary (every reader knows it) or labelmap (smaller, for new readers)
+    #[arg(long, value_enum, default_value_t = Form::Binary, requires = "dicom_out")]
+    dicom_form: Form,
+    /// DICOM outputs without patient and study, with fresh UIDs that are the same in all runs with the same site key
+    #[arg(long, requires = "dicom_out")]
+    deidentify: bool,
+    /// Secret of the site, for --deidentify [default: site.key beside the manifest]
+    #[arg(long, value_name = "FILE")]
+    site_key: Option<PathBuf>,
     #[command(flatten)]
     ask: RequestArgs,
 }
@@ -65,6 +80,30 @@ enum StaleChoice {
     Recompute,
     Keep,
     Fail,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    Binary,
+    Labelmap,
+}
+
+/// What is written for a case.
+fn choice(args: &Args) -> anyhow::Result<OutputChoice> {
+    let form = if args.dicom_form == Form::Binary { SegForm::Binary } else { SegForm::Labelmap };
+    let deidentify = match (args.deidentify, &args.site_key) {
+        (false, _) => None,
+        (true, Some(path)) => Some(SiteKey::read(path)),
+        (true, None) => Some(SiteKey::read(&args.manifest.with_file_name("site.key"))),
+    };
+    Ok(OutputChoice {
+        per_organ: args.per_organ,
+        dicom: args.dicom_out.then_some(form),
+        deidentify: deidentify
+            .transpose()
+            .map_err(|e| unwrapped(e).context("--deidentify needs the site key"))?
+            .map(|key| key.uid_secret()),
+    })
 }
 
 /// A number with s, m or h; plain numbers are seconds.
@@ -124,7 +163,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         tree: &args.out,
         model: &model,
         request: &request,
-        choice: OutputChoice { per_organ: args.per_organ },
+        choice: choice(&args)?,
         threads: global.threads,
         stale: match args.stale {
             StaleChoice::Recompute => Stale::Recompute,
