@@ -101,7 +101,7 @@ fn choice(args: &Args) -> anyhow::Result<OutputChoice> {
         dicom: args.dicom_out.then_some(form),
         deidentify: deidentify
             .transpose()
-            .map_err(|e| unwrapped(e).context("--deidentify needs the site key"))?
+            .map_err(|e| usage_error(format!("--deidentify needs the site key that the ids were made with: {e}")))?
             .map(|key| key.uid_secret()),
     })
 }
