@@ -62,7 +62,7 @@ impl Shard {
             return match shards {
                 Some(n) => Self::new(id, n),
                 None => {
-                    let of = |name: &str| Ok::<_, Error>(number(&format!("SLURM_ARRAY_TASK_{name}"))?);
+                    let of = |name: &str| number(&format!("SLURM_ARRAY_TASK_{name}"));
                     whole_array(id, [of("MIN")?, of("MAX")?, of("STEP")?], of("COUNT")?, "SLURM_ARRAY_TASK_")
                 }
             };
@@ -75,7 +75,7 @@ impl Shard {
                     n,
                 ),
                 None => {
-                    let of = |name: &str| Ok::<_, Error>(number(&format!("SGE_TASK_{name}"))?);
+                    let of = |name: &str| number(&format!("SGE_TASK_{name}"));
                     let (first, last) = (of("FIRST")?, of("LAST")?);
                     let count = first.zip(last).and_then(|(f, l)| l.checked_sub(f)).map(|n| n + 1);
                     whole_array(id, [first, last, of("STEPSIZE")?], count, "SGE_TASK_")

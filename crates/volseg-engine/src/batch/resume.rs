@@ -35,7 +35,7 @@ pub enum State {
     /// A result with another key, or a folder that is no result.
     Stale,
     /// It failed with the same key.
-    Failed(Failure),
+    Failed(Box<Failure>),
 }
 
 /// The fields of `result.json` that decide.
@@ -63,7 +63,7 @@ pub fn state(tree: &Path, case_id: &str, key: &Key) -> State {
         Some(_) => State::Stale,
         None if folder.exists() => State::Stale,
         None => match Failure::read(tree, case_id) {
-            Some(failure) if failure.key == *key => State::Failed(failure),
+            Some(failure) if failure.key == *key => State::Failed(Box::new(failure)),
             _ => State::Missing,
         },
     }

@@ -274,12 +274,10 @@ impl<'a> Worker<'a> {
     }
 
     fn segment_all<'s>(&'s self, read: Receiver<Read<'s>>, to_write: &SyncSender<Segmented<'s>>) {
-        let mut started = 0;
-        for read in read {
+        for (started, read) in read.into_iter().enumerate() {
             if self.stopped() || (started > 0 && self.too_late()) {
                 break;
             }
-            started += 1;
             if let Some(result) = self.segment_one(&read)
                 && to_write.send(Segmented { read, result }).is_err()
             {
