@@ -211,20 +211,6 @@ pub(crate) fn tolerances(mean: &[(f64, f64)], labels: &[Vec<(f64, f64)>], x: &st
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_axes_have_no_idle_digits() {
-        for (v, text) in
-            [(0.5, "0.5"), (-0.0, "0"), (1200.0, "1200"), (0.25, "0.25"), (100.0, "100"), (10.0, "10"), (-3.1, "-3.1")]
-        {
-            assert_eq!(short(v), text);
-        }
-    }
-}
-
 /// Points with both axes from 0.
 pub(crate) fn points(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::Result<String> {
     let reach = |values: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(values).fold(1.0, f64::max) * 1.05;
@@ -250,4 +236,18 @@ pub(crate) fn points(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::Result<
         ok(chart.draw_series(points.iter().map(|&p| Circle::new(p, 4, BLUE.mix(0.6).filled()))))?;
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_axes_have_no_idle_digits() {
+        for (v, text) in
+            [(0.5, "0.5"), (-0.0, "0"), (1200.0, "1200"), (0.25, "0.25"), (100.0, "100"), (10.0, "10"), (-3.1, "-3.1")]
+        {
+            assert_eq!(short(v), text);
+        }
+    }
 }
