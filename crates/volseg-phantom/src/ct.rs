@@ -4,7 +4,9 @@ mod body;
 mod bowel;
 mod options;
 mod organs;
+mod pelvis;
 mod render;
+mod retroperitoneum;
 mod scene;
 mod skeleton;
 mod tissue;
@@ -129,16 +131,16 @@ fn patient(seed: u64) -> Scene {
     organs::gallbladder(&mut scene, draw);
     organs::stomach(&mut scene, draw);
     organs::spleen(&mut scene, draw);
-    organs::pancreas(&mut scene, draw);
-    organs::duodenum(&mut scene, draw);
-    organs::pelvic(&mut scene, draw);
-    organs::kidneys(&mut scene, draw);
-    organs::muscles(&mut scene, draw);
+    retroperitoneum::pancreas(&mut scene, draw);
+    retroperitoneum::duodenum(&mut scene, draw);
+    pelvis::pelvic(&mut scene, draw);
+    retroperitoneum::kidneys(&mut scene, draw);
+    pelvis::muscles(&mut scene, draw);
     vessels::hepatic(&mut scene, draw);
     organs::oesophagus(&mut scene, draw);
     vessels::great(&mut scene, draw);
     vessels::branches(&mut scene, draw);
-    organs::adrenals(&mut scene, draw);
+    retroperitoneum::adrenals(&mut scene, draw);
     skeleton::build(&mut scene, draw);
     scene
 }

@@ -14,6 +14,8 @@ pub(crate) struct Sample {
     pub(crate) truth: Vec<(u8, Vec<f32>)>,
     /// Whether this is a slice of a CT.
     pub(crate) ct: bool,
+    /// The organ for which this slice was drawn; the decoder always gets a row for it.
+    pub(crate) focus: Option<u8>,
 }
 
 impl Sample {
@@ -59,7 +61,7 @@ impl Sample {
         // A picture of one kind shows none of the other organs: the network learns to say so for a wrong modality.
         let absent = (1..=17u8).filter(|&o| o != p.organ.get()).map(|o| (o, vec![0f32; side * side]));
         let truth = std::iter::once((p.organ.get(), mask)).chain(absent).collect();
-        Self { input, truth, ct: false }
+        Self { input, truth, ct: false, focus: None }
     }
 
     pub(crate) fn ct(v: &CtVolume, slice: usize, side: usize, augment: bool, random: &mut Random) -> Self {
@@ -113,6 +115,6 @@ impl Sample {
                 (organ, mask.unwrap_or_else(|| vec![0f32; side * side]))
             })
             .collect();
-        Self { input, truth, ct: true }
+        Self { input, truth, ct: true, focus: None }
     }
 }

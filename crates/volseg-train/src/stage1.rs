@@ -205,14 +205,17 @@ fn draw(config: &TrainConfig, data: &Data, step: usize, shard: usize) -> Vec<Sam
     for _ in 0..data.ct_batch {
         if let Some(mut random) = next() {
             let v = &data.volumes[random.below(data.volumes.len())];
-            // About one slice in ten is empty: the network must know those too.
+            // Small organs fill few slices: most draws ask for an organ first, the rest take any slice, empty ones too.
             let mut slice = random.below(v.organs.len());
-            for _ in 0..3 {
-                if v.organs[slice] == 0 && random.chance(0.7) {
-                    slice = random.below(v.organs.len());
+            let mut focus = None;
+            if random.chance(0.7) {
+                let organ = 1 + random.below(15) as u8;
+                let with: Vec<usize> = (0..v.organs.len()).filter(|&s| v.organs[s] >> organ & 1 == 1).collect();
+                if let Some(&s) = with.get(random.below(with.len().max(1))) {
+                    (slice, focus) = (s, Some(organ));
                 }
             }
-            samples.push(Sample::ct(v, slice, side, true, &mut random));
+            samples.push(Sample { focus, ..Sample::ct(v, slice, side, true, &mut random) });
         }
     }
     for (batch, pictures) in &data.pictures {

@@ -104,17 +104,17 @@ fn choose(s: &Sample, n: usize, random: &mut Random) -> Vec<usize> {
     }
     let (mut present, absent): (Vec<usize>, Vec<usize>) =
         (0..s.truth.len()).partition(|&i| s.truth[i].1.iter().sum::<f32>() > PRESENT);
-    (0..n)
-        .map(|_| {
-            if (random.chance(0.8) || absent.is_empty()) && !present.is_empty() {
-                present.swap_remove(random.below(present.len()))
-            } else if absent.is_empty() {
-                random.below(s.truth.len())
-            } else {
-                absent[random.below(absent.len())]
-            }
-        })
-        .collect()
+    let focus = present.iter().position(|&i| s.focus == Some(s.truth[i].0)).map(|at| present.swap_remove(at));
+    let others = (0..n.saturating_sub(usize::from(focus.is_some()))).map(|_| {
+        if (random.chance(0.8) || absent.is_empty()) && !present.is_empty() {
+            present.swap_remove(random.below(present.len()))
+        } else if absent.is_empty() {
+            random.below(s.truth.len())
+        } else {
+            absent[random.below(absent.len())]
+        }
+    });
+    focus.into_iter().chain(others).take(n).collect()
 }
 
 fn hard_iou(logits: &[f32], truth: &[f32]) -> f32 {
