@@ -57,14 +57,15 @@ impl View {
         eight_bit: bool,
     ) -> Self {
         // A picture of a CT has lost its HU; it is read as the soft-tissue window that most are made with.
-        let (slope, intercept, body_hu) = if modality == Modality::Ct && eight_bit {
+        let picture = modality == Modality::Ct && eight_bit;
+        let (slope, intercept, body_hu) = if picture {
             (slope * 400.0 / 255.0, intercept * 400.0 / 255.0 - 160.0, -150.0)
         } else {
             (slope, intercept, BODY_HU)
         };
         let [w, h] = stack.shown_size();
         let crop = if modality == Modality::Ct {
-            let b = body_box(volume, slope, intercept, &stack, body_hu);
+            let b = body_box(volume, slope, intercept, &stack, body_hu, picture);
             let (x0, y0) = (b.x0.floor() as usize, b.y0.floor() as usize);
             let (x1, y1) = ((b.x1.ceil() as usize).min(w), (b.y1.ceil() as usize).min(h));
             [x0, y0, (x1 - x0).max(1), (y1 - y0).max(1)]

@@ -4,6 +4,7 @@ use crate::Random;
 use crate::augment::{Reach, Warp, add_noise};
 use crate::pictures::Picture;
 use crate::volumes::CtVolume;
+use volseg_geometry::Window;
 use volseg_model::embedded::{normalise_grey, normalise_hu};
 
 /// A slice as the network sees it, and the truth of every organ that its data set labels.
@@ -86,6 +87,11 @@ impl Sample {
         let mut masks: Vec<Option<Vec<f32>>> = (0..16).map(|_| None).collect();
         let (gain, level) = if augment { (random.uniform(0.9, 1.1), random.uniform(-20.0, 20.0)) } else { (1.0, 0.0) };
         let sigma = if augment { random.uniform(0.0, 22.0) } else { 0.0 };
+        // A picture of a CT was made with a window that nobody knows; it is read as if it were the soft-tissue window.
+        let picture = (augment && random.chance(0.25)).then(|| {
+            let low = random.uniform(-220.0, 20.0);
+            Window::Range { low, high: low + random.uniform(180.0, 450.0) }
+        });
         for (channel, s) in [before, slice, after].into_iter().enumerate() {
             let (hu, labels) = v.slice(s);
             let mut plane = vec![0f32; side * side];
@@ -103,6 +109,10 @@ impl Sample {
                 plane[o] = sum * gain + level;
             });
             add_noise(&mut plane, side, sigma, random);
+            if let Some(picture) = &picture {
+                picture.apply(&mut plane);
+                plane.iter_mut().for_each(|v| *v = *v * 400.0 - 160.0);
+            }
             normalise_hu(&mut plane);
             for (p, v) in input.chunks_exact_mut(3).zip(&plane) {
                 p[channel] = *v;

@@ -38,7 +38,7 @@ impl CtVolume {
             })
             .collect();
         let hu = phantom.image.voxels().to_vec();
-        let body = body_box(&AnyVolume::from(phantom.image), 1.0, 0.0, &stack, BODY_HU);
+        let body = body_box(&AnyVolume::from(phantom.image), 1.0, 0.0, &stack, BODY_HU, false);
         let beside = (0..stack.slices).map(|s| neighbours(s, stack.slices, spacing)).collect();
         Ok(Self { hu, labels, stack, body: [body.x0, body.y0, body.x1, body.y1], beside, organs })
     }

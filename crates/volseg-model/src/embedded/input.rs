@@ -45,8 +45,17 @@ pub const BODY_HU: f64 = -400.0;
 
 /// Rectangle of the patient's body in shown pixels, one for the whole stack: largest connected part above `body_hu` of each
 /// slice (so a table does not count), extremes over the slices with a margin. The whole slice if there is nothing.
+/// `fat_is_black` is for pictures of a CT: a narrow window turns fat to black and the body to islands, so parts closer than
+/// a sixty-fourth of the slice count as one.
 #[must_use]
-pub fn body_box(volume: &AnyVolume, slope: f64, intercept: f64, stack: &SliceStack, body_hu: f64) -> PixelBox {
+pub fn body_box(
+    volume: &AnyVolume,
+    slope: f64,
+    intercept: f64,
+    stack: &SliceStack,
+    body_hu: f64,
+    fat_is_black: bool,
+) -> PixelBox {
     let [w, h] = stack.shown_size();
     let whole = PixelBox { x0: 0.0, y0: 0.0, x1: w as f32, y1: h as f32 };
     let step = (w.max(h) / 128).max(1);
@@ -63,13 +72,18 @@ pub fn body_box(volume: &AnyVolume, slope: f64, intercept: f64, stack: &SliceSta
                 mask[y * cw + x] = u8::from(hu > body_hu);
             }
         }
+        let grown = usize::from(fat_is_black);
+        if fat_is_black {
+            mask = grow(&mask, cw);
+        }
         let (_, parts) = components_2d(&mask, cw, false);
         let Some(largest) = parts.iter().max_by_key(|p| (p.pixels, std::cmp::Reverse(p.id))) else { continue };
         if largest.pixels * 50 < cw * ch {
             continue;
         }
         let b = largest.bounds;
-        for (side, v) in sides.iter_mut().zip([b.x0, b.y0, b.x1, b.y1]) {
+        let back = grown as f32;
+        for (side, v) in sides.iter_mut().zip([b.x0 + back, b.y0 + back, b.x1 - back, b.y1 - back]) {
             side.push(v * step as f32);
         }
     }
@@ -89,6 +103,19 @@ pub fn body_box(volume: &AnyVolume, slope: f64, intercept: f64, stack: &SliceSta
         x1: (sides[2][high] + margin).min(w as f32),
         y1: (sides[3][high] + margin).min(h as f32),
     }
+}
+
+/// A mask of rows of `w` with every set pixel's eight neighbours set too.
+fn grow(mask: &[u8], w: usize) -> Vec<u8> {
+    let h = mask.len() / w.max(1);
+    let set = |x: usize, y: usize| mask[y * w + x] != 0;
+    (0..mask.len())
+        .map(|i| {
+            let (x, y) = (i % w, i / w);
+            let (xs, ys) = (x.saturating_sub(1)..(x + 2).min(w), y.saturating_sub(1)..(y + 2).min(h));
+            u8::from(ys.into_iter().any(|v| xs.clone().any(|u| set(u, v))))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -112,8 +139,29 @@ mod tests {
         let affine = Affine::from_columns([[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]], [0.0; 3]);
         let volume = AnyVolume::from(Volume::from_vec(v, [64, 64, 3], affine).unwrap());
         let stack = SliceStack::new([64, 64, 3], &affine, Plane::Axial);
-        let b = body_box(&volume, 1.0, 0.0, &stack, BODY_HU);
+        let b = body_box(&volume, 1.0, 0.0, &stack, BODY_HU, false);
         assert!((b.x0 - 10.0).abs() < 3.0 && (b.y0 - 20.0).abs() < 3.0 && (b.y1 - 40.0).abs() < 3.0, "{b:?}");
+    }
+
+    #[test]
+    fn islands_of_a_picture_are_one_body() {
+        let mut v = vec![0u8; 128 * 128];
+        for i in 30..90 {
+            for (x, y) in [(30, i), (89, i), (i, 30), (i, 89)] {
+                // Skin with gaps of two pixels.
+                if i % 6 > 1 {
+                    v[x + 128 * y] = 90;
+                }
+            }
+            v[i + 128 * 100] = 200;
+        }
+        let affine = Affine::from_columns([[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]], [0.0; 3]);
+        let volume = AnyVolume::from(Volume::from_vec(v, [128, 128, 1], affine).unwrap());
+        let stack = SliceStack::new([128, 128, 1], &affine, Plane::Axial);
+        let b = body_box(&volume, 1.0, 0.0, &stack, 10.0, true);
+        for (found, true_side) in [b.x0, b.y0, b.x1, b.y1].into_iter().zip([30.0f32, 30.0, 90.0, 90.0]) {
+            assert!((found - true_side).abs() < 5.0, "{b:?}");
+        }
     }
 
     #[test]
