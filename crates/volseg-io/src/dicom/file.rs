@@ -18,6 +18,8 @@ pub(super) struct File {
     pub(super) bytes: Shared,
     pub(super) data: Dataset,
     pub(super) transfer_syntax: String,
+    /// Class and instance of the object, as the file's own group has them.
+    pub(super) media: [String; 2],
     /// SHA-256 is of the file as it was.
     pub(super) original: Shared,
 }
@@ -76,7 +78,8 @@ impl File {
         };
         let length = (*bytes).as_ref().len();
         let data = Dataset::parse((*bytes).as_ref(), start..length, syntax, |_| false)?.0;
-        Ok(Self { bytes, data, transfer_syntax, original })
+        let media = [0x0002_0002, 0x0002_0003].map(|tag| meta.text((*original).as_ref(), tag).unwrap_or_default());
+        Ok(Self { bytes, data, transfer_syntax, media, original })
     }
 
     pub(super) fn held(&self) -> &[u8] {

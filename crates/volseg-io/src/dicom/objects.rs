@@ -193,18 +193,10 @@ pub(super) fn source<'a>(format: &'static str, labels: &LabelMap, reference: &'a
             expected: format!("{dim:?}, as the image has"),
         });
     }
-    let cannot = |what: &str| Error::CannotHold { format, what: what.into() };
-    let origin = reference
-        .origin
-        .as_deref()
-        .ok_or_else(|| cannot("labels of an image that is no DICOM series: it refers to the slices of one"))?;
-    if origin.study.is_empty()
-        || origin.series.is_empty()
-        || origin.instances.iter().any(|i| i.uid.is_empty() || i.class.is_empty())
-    {
-        return Err(cannot("labels of DICOM files without UIDs of study, series, class and instance"));
-    }
-    Ok(origin)
+    reference.origin.as_deref().ok_or_else(|| Error::CannotHold {
+        format,
+        what: "labels of an image that is no DICOM series: it refers to the slices of one".into(),
+    })
 }
 
 /// A digest of all that an object is made of.

@@ -1,7 +1,10 @@
 //! What objects made from an image (SEG, RTSTRUCT) must know of the DICOM files that it came from.
 
-use super::file::{File, Place};
-use dicom_dictionary_std::tags;
+use super::{
+    file::{File, Place},
+    objects::uid_of,
+};
+use dicom_dictionary_std::{tags, uids};
 use dicom_object::Tag;
 use std::{collections::BTreeMap, fmt};
 
@@ -91,19 +94,23 @@ impl Origin {
         for (n, frame, place) in slices {
             let file = files.get(n)?;
             let instance = *seen.entry(n).or_insert_with(|| {
+                let [class, uid] = &file.media;
+                let held = || uid_of(&[b"instance", (*file.original).as_ref()]);
                 instances.push(Instance {
-                    class: file.text(number(tags::SOP_CLASS_UID)),
-                    uid: file.text(number(tags::SOP_INSTANCE_UID)),
+                    class: first_of([&file.text(number(tags::SOP_CLASS_UID)), class], || class_of(&file.modality())),
+                    uid: first_of([&file.text(number(tags::SOP_INSTANCE_UID)), uid], held),
                     several_frames: file.frames().is_ok_and(|n| n > 1),
                 });
                 instances.len() - 1
             });
             out.push(SliceOrigin { instance, frame, position: place.position });
         }
+        let all: Vec<&[u8]> = instances.iter().map(|i| i.uid.as_bytes()).collect();
+        let series = first_of([&file.text(number(tags::SERIES_INSTANCE_UID))], || uid_of(&all));
         Some(Self {
             kept,
-            study: file.text(number(tags::STUDY_INSTANCE_UID)),
-            series: file.text(number(tags::SERIES_INSTANCE_UID)),
+            study: first_of([&file.text(number(tags::STUDY_INSTANCE_UID))], || uid_of(&[b"study", series.as_bytes()])),
+            series,
             instances,
             slices: out,
             orientation: first.orientation,
@@ -121,6 +128,22 @@ impl Origin {
     pub(super) fn text(&self, tag: Tag) -> String {
         String::from_utf8_lossy(self.raw(tag)).trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned()
     }
+}
+
+/// The first that is there, else a stand-in: files that were stripped of their UIDs still can be referred to.
+fn first_of<const N: usize>(found: [&String; N], else_: impl FnOnce() -> String) -> String {
+    found.into_iter().find(|t| !t.is_empty()).cloned().unwrap_or_else(else_)
+}
+
+/// The usual SOP class of a modality.
+fn class_of(modality: &str) -> String {
+    match modality {
+        "CT" => uids::CT_IMAGE_STORAGE,
+        "MR" => uids::MR_IMAGE_STORAGE,
+        "US" => uids::ULTRASOUND_IMAGE_STORAGE,
+        _ => uids::SECONDARY_CAPTURE_IMAGE_STORAGE,
+    }
+    .to_owned()
 }
 
 fn number(tag: Tag) -> u32 {

@@ -1,7 +1,7 @@
 //! RT structure sets (PS3.3 A.19): contours of organs for radiotherapy.
 
 use super::{
-    contour::outlines,
+    contour,
     objects::{
         Common, DicomOptions, IMPLICIT, Object, Put, algorithm, decimals, frame_of_reference, identity, moment, object,
         reference_to, segments, source, write,
@@ -21,8 +21,8 @@ const STUDY_CLASS: &str = "1.2.840.10008.3.1.2.3.1";
 /// Writes labels as an RT structure set that refers to the series of `reference`: closed planar contours for each label and
 /// slice, a hundredth of a pixel inside the edges of its pixels.
 ///
-/// A hole has a contour of its own; readers that fill by the even-odd rule, as rt-utils and Plastimatch do, get back every
-/// voxel. Arguments and options as for [`crate::write_dicom_seg`].
+/// A hole is cut out by a channel without width ("keyhole"), so that readers get back every voxel whatever their rule of
+/// filling. Arguments and options as for [`crate::write_dicom_seg`].
 ///
 /// # Errors
 /// As [`crate::write_dicom_seg`], and for slices without a place in the patient.
@@ -149,7 +149,7 @@ fn contours(
         // Only the rows that hold it.
         let (top, bottom) = (first / columns, last / columns + 1);
         let filled = |x: usize, y: usize| slice.get((top + y) * columns + x) == Some(&value);
-        for outline in outlines(columns, bottom - top, filled) {
+        for outline in contour::contours(columns, bottom - top, filled) {
             let points: Vec<f64> = outline
                 .iter()
                 .flat_map(|&[x, y]| {

@@ -31,7 +31,7 @@ struct Frame {
 /// so that a reader gets back the whole grid; labels that stand nowhere are left out.
 ///
 /// # Errors
-/// [`Error::CannotHold`] if `reference` is no DICOM series with UIDs; [`Error::InvalidArgument`] if the grids differ;
+/// [`Error::CannotHold`] if `reference` is no DICOM series; [`Error::InvalidArgument`] if the grids differ;
 /// [`Error::Io`]. Nothing is left behind then.
 pub fn write_dicom_seg(
     path: &Path,
