@@ -251,6 +251,10 @@ def by_rt_utils(folder, path, labels, names, uids):
     return worst
 
 
+def plain(name):
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
 def by_plastimatch(folder, path, labels, affine, names, out):
     code, text = run("plastimatch", "convert", "--input", path, "--referenced-ct", folder, "--output-prefix", out / "p", "--prefix-format", "nrrd")
     if code:
@@ -261,7 +265,7 @@ def by_plastimatch(folder, path, labels, affine, names, out):
         mine = labels == value
         if not mine.any():
             continue
-        found = [p for p in (out / "p").glob("*.nrrd") if p.stem.lower().replace("_", " ") == name.lower()]
+        found = [p for p in (out / "p").glob("*.nrrd") if plain(p.stem) == plain(name)]
         if not found:
             return 0.0
         image = sitk.ReadImage(str(found[0]))
@@ -303,7 +307,8 @@ def check(volseg, name, folder, labels, affine, uids, labels_file, work, is_mult
         if form == "rtstruct":
             names = names_of(work / "seg.dcm")
             if not is_multi:
-                row["rt-utils Dice"] = f"{by_rt_utils(folder, path, labels, names, uids):.4f}"
+                if labels.shape[0] == labels.shape[1]:
+                    row["rt-utils Dice"] = f"{by_rt_utils(folder, path, labels, names, uids):.4f}"
                 value = by_plastimatch(folder, path, labels, affine, names, work)
                 row["Plastimatch Dice"] = "does not read it" if value is None else f"{value:.4f}"
             shutil.rmtree(work / "p", ignore_errors=True)
@@ -327,11 +332,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--volseg", default="target/release/volseg")
     parser.add_argument("--real", nargs=2, action="append", default=[], metavar=("DICOM_FOLDER", "LABELS"))
+    parser.add_argument("--no-orientations", dest="orientations", action="store_false", help="only the --real series")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     rows = []
-    for name in ORIENTATIONS:
+    for name in ORIENTATIONS if args.orientations else ():
         for multi in (False, True):
             with tempfile.TemporaryDirectory() as base:
                 base = Path(base)
@@ -356,10 +362,18 @@ def main():
             turned = given.as_reoriented(nibabel.orientations.ornt_transform(
                 nibabel.io_orientation(given.affine), nibabel.io_orientation(image.affine)))
             labels = np.asarray(turned.dataobj).astype(np.uint8)
-            files = [pydicom.dcmread(p) for p in Path(folder).iterdir() if p.is_file()]
             affine = np.diag([-1, -1, 1, 1]) @ image.affine
+            copy = work / "series"
+            copy.mkdir()
+            files = []
+            for path in sorted(p for p in Path(folder).iterdir() if p.is_file()):
+                ds = pydicom.dcmread(path)
+                # Some series were stripped of their UIDs; rt-utils must find the instance that the file's head still names.
+                ds.SOPInstanceUID, ds.SOPClassUID = ds.file_meta.MediaStorageSOPInstanceUID, ds.file_meta.MediaStorageSOPClassUID
+                ds.save_as(copy / path.name)
+                files.append(ds)
             files.sort(key=lambda d: (np.linalg.inv(affine) @ [*map(float, d.ImagePositionPatient), 1])[2])
-            rows.append(check(args.volseg, f"real: {Path(folder).name}", folder, labels, affine, [d.SOPInstanceUID for d in files], labels_file, work, False))
+            rows.append(check(args.volseg, f"real: {Path(folder).name}", copy, labels, affine, [d.SOPInstanceUID for d in files], labels_file, work, False))
             print(json.dumps(rows[-1]), flush=True)
     columns = list(dict.fromkeys(k for r in rows for k in r))
     print("| " + " | ".join(columns) + " |\n" + "|-" * len(columns) + "|")

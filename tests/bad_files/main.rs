@@ -4,7 +4,11 @@
 
 mod archives;
 mod dicom;
+#[path = "../shared/dicom_file.rs"]
+mod dicom_file;
 mod nifti;
+mod pictures;
+mod series;
 mod texts;
 
 use std::{fs, path::Path};
@@ -25,6 +29,13 @@ pub(crate) enum Gives {
     Image(&'static str),
 }
 
+/// A folder and what reading it must give.
+pub(crate) struct Folder {
+    pub(crate) name: String,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    pub(crate) gives: Gives,
+}
+
 pub(crate) fn error(name: &str, bytes: Vec<u8>, kind: &'static str, text: &'static str) -> Case {
     Case { name: name.into(), bytes, gives: Gives::Error(kind, text) }
 }
@@ -33,28 +44,30 @@ pub(crate) fn image(name: &str, bytes: Vec<u8>, warning: &'static str) -> Case {
     Case { name: name.into(), bytes, gives: Gives::Image(warning) }
 }
 
-fn check(path: &Path, case: &Case) -> Option<String> {
+fn check(path: &Path, name: &str, gives: &Gives) -> Option<String> {
     let limits = Limits { max_voxels: 1 << 22, max_file_bytes: 1 << 26, max_inflated_bytes: 1 << 24 };
     let options = ReadOptions { limits, ..ReadOptions::default() };
     let found = std::panic::catch_unwind(|| read(path, &options));
-    let told = match (&case.gives, found) {
+    let told = match (gives, found) {
         (_, Err(_)) => "it panicked".to_owned(),
         (Gives::Error(kind, text), Ok(Err(e))) if e.kind() == *kind && e.to_string().contains(text) => return None,
         (Gives::Image(w), Ok(Ok(i))) if w.is_empty() || i.warnings.iter().any(|x| x.contains(w)) => return None,
         (_, Ok(Ok(i))) => format!("an image {:?} with warnings {:?}", i.volume.dim(), i.warnings),
         (_, Ok(Err(e))) => format!("{}: {e}", e.kind()),
     };
-    let wanted = match &case.gives {
+    let wanted = match gives {
         Gives::Error(kind, text) => format!("{kind}: ...{text}..."),
         Gives::Image(w) => format!("an image with warning {w:?}"),
     };
-    Some(format!("{}: found {told}; expected {wanted}", case.name))
+    Some(format!("{}: found {told}; expected {wanted}", name))
 }
 
 #[test]
 fn every_bad_file_gives_its_error() {
-    let cases: Vec<Case> =
-        [nifti::cases(), texts::cases(), dicom::cases(), archives::cases()].into_iter().flatten().collect();
+    let cases: Vec<Case> = [nifti::cases(), texts::cases(), pictures::cases(), dicom::cases(), archives::cases()]
+        .into_iter()
+        .flatten()
+        .collect();
     let folder = tempfile::tempdir().unwrap();
     let mut wrong = Vec::new();
     for (n, case) in cases.iter().enumerate() {
@@ -63,10 +76,25 @@ fn every_bad_file_gives_its_error() {
         fs::create_dir(&own).unwrap();
         let path = own.join(&case.name);
         fs::write(&path, &case.bytes).unwrap();
-        wrong.extend(check(&path, case));
+        wrong.extend(check(&path, &case.name, &case.gives));
     }
-    assert!(cases.len() > 80, "only {} cases", cases.len());
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    let folders = series::cases();
+    for case in &folders {
+        let own = folder.path().join(&case.name);
+        fs::create_dir(&own).unwrap();
+        case.files.iter().for_each(|(name, bytes)| fs::write(own.join(name), bytes).unwrap());
+        wrong.extend(check(&own, &case.name, &case.gives));
+        // The same files in a zip, and in folders of a folder.
+        if !case.files.is_empty() {
+            let files: Vec<(String, &[u8])> = case.files.iter().map(|(n, b)| (format!("in/{n}"), &b[..])).collect();
+            let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), *b)).collect();
+            let path = folder.path().join(format!("{}.zip", case.name));
+            fs::write(&path, archives::stored(&files)).unwrap();
+            wrong.extend(check(&path, &format!("{} (zip)", case.name), &case.gives));
+        }
+    }
+    assert!(cases.len() > 180 && folders.len() > 25, "only {} cases and {} folders", cases.len(), folders.len());
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len() + folders.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod dicom_out;
 mod exit;
 mod global;
 mod inputs;
+mod interrupt;
 mod options;
 mod page;
 mod plots;

@@ -1,8 +1,10 @@
 use crate::{Error, Result};
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use tempfile::NamedTempFile;
 
@@ -24,6 +26,35 @@ pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
     target: PathBuf,
     shown: PathBuf,
+    _listed: Listed,
+}
+
+/// Files that were started and not committed yet.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A place in the list of unfinished files.
+#[derive(Debug)]
+struct Listed(PathBuf);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        unfinished().remove(&self.0);
+    }
+}
+
+/// Removes the files that are being written. From then on no file can be started or finished: for a process that was told
+/// to stop and ends now.
+pub fn abandon_outputs() {
+    let held = unfinished();
+    for path in held.iter() {
+        let _ = fs::remove_file(path);
+    }
+    // Whoever starts a file or finishes one waits for this lock, until the process ends.
+    std::mem::forget(held);
 }
 
 impl AtomicFile {
@@ -38,8 +69,12 @@ impl AtomicFile {
             return Err(cannot()(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
         let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut list = unfinished();
         let file = tempfile::Builder::new().prefix(".volseg-").suffix(".part").tempfile_in(folder).map_err(cannot())?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), target, shown: path.to_owned() })
+        list.insert(file.path().to_owned());
+        let _listed = Listed(file.path().to_owned());
+        drop(list);
+        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), target, shown: path.to_owned(), _listed })
     }
 
     /// Puts the file in its place. Until then nothing stands there (or the older file).
@@ -51,7 +86,9 @@ impl AtomicFile {
         let file = self.file.into_inner().map_err(|e| cannot()(e.into_error()))?;
         set_usual_mode(&file, &self.target);
         file.as_file().sync_all().map_err(cannot())?;
+        let list = unfinished();
         file.persist(&self.target).map_err(|e| cannot()(e.error))?;
+        drop(list);
         // The name is safe only when the folder is on disk too; file systems that cannot do it are left alone.
         if let Some(folder) = self.target.parent().filter(|p| !p.as_os_str().is_empty()) {
             let _ = fs::File::open(folder).and_then(|f| f.sync_all());

@@ -46,6 +46,9 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
     if picture.color().has_alpha() {
         warnings.push("transparency was ignored".into());
     }
+    if several(kind, bytes) {
+        warnings.push("the first of several pictures in the file was read".into());
+    }
     let dim = [picture.width() as usize, picture.height() as usize, 1];
     let mut rgb = None;
     let volume: AnyVolume = match picture {
@@ -78,6 +81,29 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
     image.warnings = warnings;
     image.format = Some(FORMAT);
     Ok(image)
+}
+
+/// Whether a file holds more than one picture: frames of a PNG, pages of a TIFF.
+fn several(kind: ImageFormat, bytes: &[u8]) -> bool {
+    match kind {
+        // The chunk of animations stands before the pixels.
+        ImageFormat::Png => {
+            let end = bytes.windows(4).position(|w| w == b"IDAT").unwrap_or(bytes.len());
+            bytes.get(..end).is_some_and(|head| head.windows(4).any(|w| w == b"acTL"))
+        }
+        // The offset of the next page stands behind the entries of the first, which are 12 bytes each.
+        ImageFormat::Tiff => {
+            let big = bytes.first() == Some(&b'M');
+            let number = |at: usize, n: usize| -> Option<usize> {
+                let part = bytes.get(at..at.checked_add(n)?)?;
+                let byte = |i: usize| usize::from(part[if big { i } else { n - 1 - i }]);
+                Some((0..n).fold(0, |v, i| v << 8 | byte(i)))
+            };
+            let next = || number(4, 4).and_then(|at| number(at.checked_add(2 + 12 * number(at, 2)?)?, 4));
+            number(2, 2) == Some(42) && next().is_some_and(|offset| offset != 0)
+        }
+        _ => false,
+    }
 }
 
 /// Luma of BT.601, in whole numbers as Pillow counts it; grey stays what it is.

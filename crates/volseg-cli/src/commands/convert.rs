@@ -4,7 +4,7 @@ use crate::{
     dicom_out::{self, DicomForm},
     exit::{ExitCode, usage_error},
     global::{Global, Level},
-    inputs,
+    inputs, interrupt,
 };
 use std::path::PathBuf;
 use volseg_io::{Error, Format, ReadOptions, Series};
@@ -39,6 +39,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    interrupt::leave_nothing_half_written()?;
     // Before a long read: a wrong ending is a usage error.
     let format = Format::of_output(&args.output).map_err(|e| usage_error(e.to_string()))?;
     if format == Format::DicomSeg {

@@ -7,7 +7,7 @@ use crate::{
     dicom_out::DicomForm,
     exit::{ExitCode, usage_error},
     global::{Global, Level},
-    inputs,
+    inputs, interrupt,
     request::{RequestArgs, load_model},
 };
 use asked::prompt_mode;
@@ -76,6 +76,7 @@ impl Observer for Bar {
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
+    interrupt::leave_nothing_half_written()?;
     let mut request = Request {
         keep_probabilities: args.save_probabilities.is_some(),
         candidates: args.candidates.is_some(),

@@ -47,40 +47,14 @@ pub(crate) fn entries(
     visit: &mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<()>,
 ) -> Result<usize> {
     let broken = |e: zip::result::ZipError| Error::malformed(ZIP, e.to_string());
-    stated_entries(bytes)?;
+    let stated = stated_entries(bytes)?;
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
+    if (archive.len() as u64) < stated {
+        return Err(Error::malformed(ZIP, format!("{stated} entries, but {} names: some stand twice", archive.len())));
+    }
+    let chosen = checked(&mut archive, wanted, options)?;
     let mut budget = options.limits.max_inflated_bytes;
-    for n in 0..archive.len() {
-        {
-            // Only looked at: encrypted entries cannot be opened, but have a name.
-            let entry = archive.by_index_raw(n).map_err(broken)?;
-            if entry.encrypted() {
-                return Err(Error::unsupported(ZIP, "an encrypted archive"));
-            }
-            let name = entry.name_raw();
-            if name.len() > MOST_NAME
-                || name.contains(&0)
-                || entry.enclosed_name().is_none()
-                || name.first() == Some(&b'/')
-                || name.contains(&b'\\')
-                || name.get(1) == Some(&b':')
-            {
-                return Err(Error::malformed(ZIP, "the name of an entry leaves the archive or is not usable"));
-            }
-            if entry.is_symlink() {
-                return Err(Error::malformed(ZIP, "an entry is a link"));
-            }
-            if entry.is_dir() || !wanted(name) {
-                continue;
-            }
-            if entry.size() > budget {
-                return Err(Error::Limit {
-                    what: "bytes after decompression",
-                    found: entry.size(),
-                    allowed: options.limits.max_inflated_bytes,
-                });
-            }
-        }
+    for n in chosen {
         let mut entry = archive.by_index(n).map_err(broken)?;
         let mut content = Vec::new();
         (&mut entry)
@@ -98,18 +72,69 @@ pub(crate) fn entries(
     Ok(archive.len())
 }
 
-/// Refuses an archive that announces too many entries, before its directory is read.
-fn stated_entries(bytes: &[u8]) -> Result<()> {
+/// The wanted files, after a look at every entry: names, links, encryption, places, announced sizes.
+fn checked(
+    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    wanted: &dyn Fn(&[u8]) -> bool,
+    options: &ReadOptions,
+) -> Result<Vec<usize>> {
+    let broken = |e: zip::result::ZipError| Error::malformed(ZIP, e.to_string());
+    let mut places = Vec::new();
+    let mut chosen = Vec::new();
+    for n in 0..archive.len() {
+        // Only looked at: encrypted entries cannot be opened, but have a name.
+        let entry = archive.by_index_raw(n).map_err(broken)?;
+        if entry.encrypted() {
+            return Err(Error::unsupported(ZIP, "an encrypted archive"));
+        }
+        let name = entry.name_raw();
+        if name.len() > MOST_NAME
+            || name.contains(&0)
+            || entry.enclosed_name().is_none()
+            || name.first() == Some(&b'/')
+            || name.contains(&b'\\')
+            || name.get(1) == Some(&b':')
+        {
+            return Err(Error::malformed(ZIP, "the name of an entry leaves the archive or is not usable"));
+        }
+        if entry.is_symlink() {
+            return Err(Error::malformed(ZIP, "an entry is a link"));
+        }
+        let start = entry.data_start().unwrap_or_else(|| entry.header_start());
+        places.push((entry.header_start(), start.saturating_add(entry.compressed_size())));
+        if entry.is_dir() || !wanted(name) {
+            continue;
+        }
+        if entry.size() > options.limits.max_inflated_bytes {
+            return Err(Error::Limit {
+                what: "bytes after decompression",
+                found: entry.size(),
+                allowed: options.limits.max_inflated_bytes,
+            });
+        }
+        chosen.push(n);
+    }
+    // Entries that share their bytes make terabytes of kilobytes.
+    places.sort_unstable();
+    if places.windows(2).any(|w| w[1].0 < w[0].1) {
+        return Err(Error::malformed(ZIP, "entries overlap"));
+    }
+    Ok(chosen)
+}
+
+/// The number of entries that an archive announces; too many are refused before its directory is read.
+fn stated_entries(bytes: &[u8]) -> Result<u64> {
     let tail = bytes.get(bytes.len().saturating_sub(70_000)..).unwrap_or(bytes);
     let find = |mark: &[u8]| tail.windows(4).rposition(|w| w == mark);
     let at = find(b"PK\x05\x06").ok_or_else(|| Error::malformed(ZIP, "truncated: no end of the directory"))?;
     let short = tail.get(at + 10..at + 12).map_or(0, |b| u64::from(u16::from_le_bytes([b[0], b[1]])));
-    let long =
-        find(b"PK\x06\x06").and_then(|at| tail.get(at + 32..at + 40)?.try_into().ok()).map_or(0, u64::from_le_bytes);
-    let found = short.max(long);
+    // The longer field counts where its locator stands before the end.
+    let located = at >= 20 && tail.get(at - 20..at - 16) == Some(b"PK\x06\x07");
+    let long = find(b"PK\x06\x06").filter(|_| located).and_then(|at| tail.get(at + 32..at + 40)?.try_into().ok());
+    let found = long.map_or(short, u64::from_le_bytes);
     if found > MOST_ENTRIES {
         Err(Error::Limit { what: "entries of an archive", found, allowed: MOST_ENTRIES })
     } else {
-        Ok(())
+        Ok(found)
     }
 }

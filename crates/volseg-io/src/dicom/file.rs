@@ -127,7 +127,7 @@ impl File {
     pub(super) fn places(&self) -> Result<Vec<Place>> {
         let frames = self.frames()?;
         let mut common = Place::default();
-        self.fill(&self.data, &mut common);
+        self.fill(&self.data, &mut common)?;
         let shared = self.data.items(self.held(), 0x5200_9229)?;
         if let Some(group) = shared.first() {
             self.groups(group, &mut common)?;
@@ -152,7 +152,7 @@ impl File {
     fn groups(&self, group: &Dataset, place: &mut Place) -> Result<()> {
         for tag in [0x0020_9113, 0x0020_9116, 0x0028_9110, 0x0028_9145] {
             for item in group.items(self.held(), tag)?.iter().take(1) {
-                self.fill(item, place);
+                self.fill(item, place)?;
             }
         }
         for item in group.items(self.held(), 0x0062_000a)?.iter().take(1) {
@@ -161,11 +161,20 @@ impl File {
         Ok(())
     }
 
-    fn fill(&self, data: &Dataset, place: &mut Place) {
-        let list = |tag| data.decimals(self.held(), tag).filter(|v| v.iter().all(|x| x.is_finite()));
-        place.position = list(0x0020_0032).and_then(|v| v.try_into().ok()).or(place.position);
-        place.orientation = list(0x0020_0037).and_then(|v| v.try_into().ok()).or(place.orientation);
-        let spacing = list(0x0028_0030).or_else(|| list(0x0018_1164));
+    fn fill(&self, data: &Dataset, place: &mut Place) -> Result<()> {
+        // Numbers that are no numbers would put a slice anywhere; absent and empty ones are told apart from them.
+        let list = |tag, name: &str| match (data.text(self.held(), tag), data.decimals(self.held(), tag)) {
+            (Some(_), Some(v)) if v.iter().all(|x| x.is_finite()) => Ok(Some(v)),
+            (Some(_), _) => Err(Error::malformed(FORMAT, format!("{name} holds something else than numbers"))),
+            (None, _) => Ok(None),
+        };
+        place.position = list(0x0020_0032, "ImagePositionPatient")?.and_then(|v| v.try_into().ok()).or(place.position);
+        place.orientation =
+            list(0x0020_0037, "ImageOrientationPatient")?.and_then(|v| v.try_into().ok()).or(place.orientation);
+        let spacing = match list(0x0028_0030, "PixelSpacing")? {
+            None => list(0x0018_1164, "ImagerPixelSpacing")?,
+            spacing => spacing,
+        };
         place.spacing = spacing.and_then(|v| v.try_into().ok()).or(place.spacing);
         let one = |tag| data.decimal(self.held(), tag);
         place.thickness =
@@ -173,5 +182,6 @@ impl File {
         place.between = one(0x0018_0088).filter(|t| t.is_finite()).or(place.between);
         place.slope = one(0x0028_1053).or(place.slope);
         place.intercept = one(0x0028_1052).or(place.intercept);
+        Ok(())
     }
 }

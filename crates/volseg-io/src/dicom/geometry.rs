@@ -7,6 +7,10 @@ use volseg_geometry::Affine;
 /// Slices nearer than this lie at one place, mm.
 pub(super) const SAME_PLACE_MM: f64 = 1e-3;
 
+/// What a distance of pixels can be: from electron microscopes to whole bodies.
+const LEAST_MM: f64 = 1e-6;
+const MOST_MM: f64 = 1e6;
+
 /// Distance of a slice along the normal of `orientation`, mm.
 pub(super) fn along(position: [f64; 3], orientation: &[f64; 6]) -> f64 {
     dot(position, normal(orientation))
@@ -38,6 +42,9 @@ pub(super) fn affine_of(places: &[&Place], count: usize, warnings: &mut Vec<Stri
     let [rows, columns] = first.spacing.unwrap_or([1.0; 2]);
     if first.spacing.is_none() && first.position.is_some() {
         warnings.push("PixelSpacing is missing; taken as 1 mm".into());
+    }
+    if [rows, columns].iter().any(|s| !(LEAST_MM..=MOST_MM).contains(s)) {
+        return Err(Error::malformed(FORMAT, format!("PixelSpacing is {rows} and {columns} mm")));
     }
     let (Some(orientation), Some(start)) = (first.orientation, first.position) else {
         // A picture in millimetres, where they are known.

@@ -3,7 +3,10 @@
 use super::Args;
 use crate::{dicom_out, exit::usage_error, global::Global};
 use anyhow::Context;
-use std::{path::Path, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 use volseg_engine::{Model, OrganStatistics, Request, RunReport, Segmentation, only_organ, preview_png, statistics};
 use volseg_io::{AtomicFile, Image, LabelName};
 
@@ -41,6 +44,16 @@ pub(super) fn check_fits(args: &Args, image: &Image) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Files that this run has written. They go again if it fails later: half of what was asked for looks like all of it.
+#[derive(Default)]
+struct Written(Vec<PathBuf>);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|path| drop(std::fs::remove_file(path)));
+    }
+}
+
 #[allow(clippy::too_many_arguments)]
 pub(super) fn write_all(
     args: &Args,
@@ -56,6 +69,7 @@ pub(super) fn write_all(
     for folder in files.into_iter().flatten().filter_map(|f| f.parent()).filter(|f| !f.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
     }
+    let mut written = Written::default();
     let measured = statistics(&result.labels, &image.volume, image.slope, image.intercept, &result.organs);
     if dicom_out::is_asked(&args.output) {
         let names: Vec<LabelName> = result.organs.iter().map(|&id| id.into()).collect();
@@ -65,12 +79,15 @@ pub(super) fn write_all(
         volseg_io::write_labels(&args.output, &result.labels, image, &result.organs)
             .with_context(|| format!("could not write {}", args.output.display()))?;
     }
+    written.0.push(args.output.clone());
     if let Some(folder) = &args.per_organ {
         std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         let extension = if image.is_picture() { "png" } else { "nii.gz" };
         for organ in &result.organs {
             let only = only_organ(&result.labels, *organ)?;
-            volseg_io::write_labels(&folder.join(format!("{organ}.{extension}")), &only, image, &[*organ])?;
+            let path = folder.join(format!("{organ}.{extension}"));
+            volseg_io::write_labels(&path, &only, image, &[*organ])?;
+            written.0.push(path);
         }
     }
     if let Some(folder) = &args.candidates {
@@ -79,18 +96,22 @@ pub(super) fn write_all(
         for (threshold, labels) in &result.candidates {
             let path = folder.join(format!("candidate_{threshold:.1}.{extension}"));
             volseg_io::write_labels(&path, labels, image, &result.organs)?;
+            written.0.push(path);
         }
     }
     if let Some(path) = &args.save_probabilities {
         let values = result.probabilities.take().unwrap_or_default();
         volseg_io::write_f32(path, &values, result.organs.len(), image)
             .with_context(|| format!("could not write {}", path.display()))?;
+        written.0.push(path.clone());
     }
     if let Some(path) = &args.preview {
         AtomicFile::write(path, &preview_png(image, result)?)?;
+        written.0.push(path.clone());
     }
     if let Some(path) = &args.stats {
         write_statistics(path, &measured)?;
+        written.0.push(path.clone());
     }
     result.timings.write_s = writing.elapsed().as_secs_f64();
     result.timings.total_s = began.elapsed().as_secs_f64();
@@ -98,6 +119,8 @@ pub(super) fn write_all(
         let report = RunReport::new(image, model, request, result, &measured, global.threads);
         AtomicFile::write(path, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     }
+    // All is there: it stays.
+    written.0.clear();
     summary(args, image, result, &measured, global)
 }
 

@@ -1,0 +1,35 @@
+//! Signals that stop a run of one case: unfinished files are removed, and the exit code says that the same command may be run
+//! again. Without this the system would end the process at once and leave `.volseg-*.part` files.
+
+use crate::exit::ExitCode;
+use anyhow::Context;
+
+/// Ends the process at SIGINT, SIGTERM or SIGHUP, after removing what is half written.
+///
+/// # Errors
+/// If signals cannot be waited for.
+#[cfg(unix)]
+pub(crate) fn leave_nothing_half_written() -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]).context("could not wait for signals")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if signals.forever().next().is_some() {
+                volseg_io::abandon_outputs();
+                std::process::exit(ExitCode::Interrupted as i32);
+            }
+        })
+        .context("could not wait for signals")?;
+    Ok(())
+}
+
+/// Nothing to do where there are no such signals.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub(crate) fn leave_nothing_half_written() -> anyhow::Result<()> {
+    Ok(())
+}
