@@ -8,13 +8,13 @@ use plotters::{
 use volseg_metrics::Statistic;
 
 const WIDTH: u32 = 640;
-const HEIGHT: u32 = 420;
+const HEIGHT: u32 = 440;
 const BLUE: RGBColor = RGBColor(31, 95, 153);
 const RED: RGBColor = RGBColor(178, 58, 72);
 const GREY: RGBColor = RGBColor(87, 96, 106);
 const INK: RGBColor = RGBColor(27, 31, 36);
 /// Letters of axes, in the units of the picture's width.
-const LETTERS: (&str, u32) = ("sans-serif", 17);
+const LETTERS: (&str, u32) = ("sans-serif", 22);
 /// Longest name of a label, letters.
 const LONGEST: usize = 22;
 
@@ -52,12 +52,12 @@ fn short(v: f64) -> String {
 /// `rows`: name, its statistic, its values; `ends` of the axis.
 pub(crate) fn boxes(rows: &[(&str, &Statistic, Vec<f64>)], x: &str, (low, high): (f64, f64)) -> anyhow::Result<String> {
     let n = rows.len();
-    draw(HEIGHT.max(90 + 27 * n as u32), |area| {
+    draw(HEIGHT.max(100 + 29 * n as u32), |area| {
         let mut chart = ok(ChartBuilder::on(area)
             .margin(14)
             .margin_right(26)
-            .x_label_area_size(58)
-            .y_label_area_size(190)
+            .x_label_area_size(66)
+            .y_label_area_size(212)
             .build_cartesian_2d(low..high, -0.6f64..(n as f64 - 0.4)))?;
         ok(chart
             .configure_mesh()
@@ -112,8 +112,8 @@ pub(crate) fn against_volume(points: &[(f64, f64)], x: &str, y: &str) -> anyhow:
         let mut chart = ok(ChartBuilder::on(area)
             .margin(14)
             .margin_right(30)
-            .x_label_area_size(58)
-            .y_label_area_size(74)
+            .x_label_area_size(66)
+            .y_label_area_size(84)
             .build_cartesian_2d((low..high).log_scale(), 0.0..1.02))?;
         ok(chart
             .configure_mesh()
@@ -147,9 +147,9 @@ pub(crate) fn bland_altman(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::R
     draw(HEIGHT, |area| {
         let mut chart = ok(ChartBuilder::on(area)
             .margin(14)
-            .margin_right(120)
-            .x_label_area_size(58)
-            .y_label_area_size(88)
+            .margin_right(128)
+            .x_label_area_size(66)
+            .y_label_area_size(104)
             .build_cartesian_2d(0.0..right, -reach..reach))?;
         ok(chart
             .configure_mesh()
@@ -170,8 +170,8 @@ pub(crate) fn bland_altman(points: &[(f64, f64)], x: &str, y: &str) -> anyhow::R
             ok(chart.draw_series([PathElement::new([(0.0, v), (right, v)], RED.stroke_width(2))]))?;
             // From the lowest line up: names never lie on each other.
             let (edge, at) = chart.backend_coord(&(right, v));
-            free = at.min(free.saturating_sub(34));
-            for (line, shift) in [(name.to_owned(), -8), (short(v), 9)] {
+            free = at.min(free.saturating_sub(44));
+            for (line, shift) in [(name.to_owned(), -10), (short(v), 12)] {
                 ok(area.draw(&Text::new(line, (edge + 8, free + shift), text(&RED, HPos::Left, VPos::Center))))?;
             }
         }
@@ -187,8 +187,8 @@ pub(crate) fn tolerances(mean: &[(f64, f64)], labels: &[Vec<(f64, f64)>], x: &st
         let mut chart = ok(ChartBuilder::on(area)
             .margin(14)
             .margin_right(26)
-            .x_label_area_size(58)
-            .y_label_area_size(74)
+            .x_label_area_size(66)
+            .y_label_area_size(84)
             .build_cartesian_2d(0.0..right, 0.0..1.02))?;
         ok(chart
             .configure_mesh()

@@ -114,6 +114,60 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn laws_of_pictures((a, b) in pair(), turn in 0usize..8, pad in 0usize..70) {
+        // The first slice alone, by its contours.
+        let flat = |m: &Mask| (m.0[..m.1[0] * m.1[1]].to_vec(), [m.1[0], m.1[1], 1], [m.2[0], m.2[1], 1.0]);
+        let (a, b) = (flat(&a), flat(&b));
+        prop_assume!(a.0.contains(&1) && b.0.contains(&1));
+        let s = Settings { flat: true, ..settings(Surface::Surfel) };
+        let base = one(&a, &b, &s);
+        close(&base, &one(&b, &a, &s), 1.0)?;
+        // Axes 0 and 1 exchanged, each in both directions.
+        let turned = |m: &Mask| {
+            let [nx, ny, _] = m.1;
+            let (w, h) = if turn & 4 == 4 { (ny, nx) } else { (nx, ny) };
+            let voxels = (0..w * h)
+                .map(|n| {
+                    let (i, j) = (n % w, n / w);
+                    let (i, j) = (if turn & 1 == 1 { w - 1 - i } else { i }, if turn & 2 == 2 { h - 1 - j } else { j });
+                    let (x, y) = if turn & 4 == 4 { (j, i) } else { (i, j) };
+                    m.0[x + nx * y]
+                })
+                .collect();
+            let spacing = if turn & 4 == 4 { [m.2[1], m.2[0], 1.0] } else { m.2 };
+            (voxels, [w, h, 1], spacing)
+        };
+        close(&base, &one(&turned(&a), &turned(&b), &s), 1.0)?;
+        let padded = |m: &Mask| {
+            let dim = [m.1[0] + pad, m.1[1] + 2, 1];
+            let mut v = vec![0; dim[0] * dim[1]];
+            for (n, &x) in m.0.iter().enumerate() {
+                v[n % m.1[0] + pad / 3 + dim[0] * (n / m.1[0] + 1)] = x;
+            }
+            (v, dim, m.2)
+        };
+        prop_assert_eq!(&base.metrics, &one(&padded(&a), &padded(&b), &s).metrics);
+        prop_assert_eq!(base.get("dice") == 1.0, base.get("nsd@0") == 1.0);
+    }
+}
+
+/// An image full of one label has its edge as surface.
+#[test]
+fn masks_that_fill_the_image_are_closed_at_its_edge() {
+    let (full, less) =
+        (cuboid([8, 9, 10], [1.0; 3], [0; 3], [8, 9, 10]), cuboid([8, 9, 10], [1.0; 3], [0; 3], [8, 9, 9]));
+    for surface in [Surface::Surfel, Surface::Voxel] {
+        let same = one(&full, &full, &settings(surface));
+        assert_eq!((same.get("dice"), same.get("nsd@0"), same.get("hd"), same.get("assd")), (1.0, 1.0, 0.0, 0.0));
+        let s = one(&full, &less, &settings(surface));
+        assert_eq!((s.get("nsd@1"), s.get("hd"), s.get("hd95")), (1.0, 1.0, 1.0), "{surface:?}");
+        assert!(s.get("nsd@0") < 1.0);
+    }
+}
+
 fn cuboid(dim: [usize; 3], spacing: [f64; 3], low: [usize; 3], high: [usize; 3]) -> Mask {
     let inside = |n: usize| {
         let p = [n % dim[0], n / dim[0] % dim[1], n / dim[0] / dim[1]];

@@ -6,9 +6,10 @@ use super::{
     pairing::Files,
     slice::Slice,
 };
-use crate::global::Global;
+use crate::global::{Global, Level};
 use anyhow::{Context, bail};
 use rayon::prelude::*;
+use std::time::{Duration, Instant};
 use volseg_metrics::{CaseScores, GridRules, Labels, align, evaluate as score};
 
 /// A scored case.
@@ -25,6 +26,8 @@ pub(super) struct Case {
     pub(super) warnings: Vec<String>,
     /// Where most voxels are wrong; `None` if none is, or nobody asked.
     pub(super) slice: Option<Slice>,
+    /// Time to read the two maps, and to do all else.
+    pub(super) times: [Duration; 2],
 }
 
 pub(super) struct Failure {
@@ -59,15 +62,19 @@ pub(super) fn evaluate(files: &[Files], plan: &Plan, global: &Global) -> Done {
         }
     }
     bar.finish_and_clear();
+    let seconds = |n: usize| done.cases.iter().map(|c| c.times[n].as_secs_f64()).sum::<f64>();
+    global.log(Level::Info, format!("over all cases {:.2} s of reading, {:.2} s of scoring", seconds(0), seconds(1)));
     done
 }
 
 fn one(files: &Files, plan: &Plan) -> anyhow::Result<Case> {
+    let start = Instant::now();
     let (gt, pred) = rayon::join(
         || load(&files.gt, "the ground truth", plan),
         || files.pred.as_deref().map(|p| load(p, "the prediction", plan)).transpose(),
     );
     let (gt, pred) = (gt?, pred?);
+    let reading = start.elapsed();
     let mut warnings = gt.warnings.clone();
     let flat = gt.picture || plan.flat;
     let slices = gt.labels.dim()[2];
@@ -119,5 +126,6 @@ fn one(files: &Files, plan: &Plan) -> anyhow::Result<Case> {
         missing: files.pred.is_none(),
         warnings,
         slice: plan.pictures.then(|| Slice::worst(&gt.labels, &shown)).flatten(),
+        times: [reading, start.elapsed().saturating_sub(reading)],
     })
 }

@@ -96,9 +96,9 @@ fn labels(out: &mut String, summary: &Summary, plan: &Plan) {
     row(out, "sum", "mean", columns.iter().map(|m| means(&m.means, m)));
     if summary.cases.len() > 1 && plan.bootstrap > 0 {
         let ends = |m: &&Metric| format!("{}–{}", value(m.interval[0], m.is_distance()), value(m.interval[1], m.is_distance()));
-        row(out, "sum", "95 % interval of the mean", columns.iter().map(ends));
+        row(out, "more", "95 % interval", columns.iter().map(ends));
     }
-    row(out, "sum", "median of all values", columns.iter().map(|m| value(m.all.median, m.is_distance())));
+    row(out, "more", "median", columns.iter().map(|m| value(m.all.median, m.is_distance())));
     out.push_str(
         "</tbody></table></div><p><small>Means are over finite values; n/N says how many of all values they are. \
          Medians keep infinite distances, which missed and invented labels have.</small></p>",
@@ -139,7 +139,7 @@ fn figures(out: &mut String, summary: &Summary) -> anyhow::Result<()> {
     let rows: Vec<_> = (summary.names.iter().zip(&dice.labels).enumerate())
         .map(|(n, (name, st))| (name.as_str(), st, column(n)))
         .collect();
-    let caption = "Dice by label: a dot a case; boxes (from 5 cases on) are quartiles and median, whiskers reach 1.5 boxes.";
+    let caption = "Dice by label: a dot a case; boxes (from 5 cases on) are quartiles and median, whiskers reach at most 1.5 box widths.";
     let least = rows.iter().flat_map(|r| &r.2).copied().fold(1.0, f64::min);
     figure(out, &plots::boxes(&rows, "Dice", (if least >= 0.6 { 0.5 } else { 0.0 }, 1.0))?, caption);
     let scores = || summary.cases.iter().flat_map(|c| summary.rows(&c.scores));

@@ -60,7 +60,7 @@ pub(super) fn title(m: &Metric, unit: &str) -> String {
             "dice" => "Dice".into(),
             "iou" => "IoU".into(),
             "nsd" => "NSD@table".into(),
-            other => other.into(),
+            other => other.replace('_', " "),
         },
     }
 }
