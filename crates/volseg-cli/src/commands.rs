@@ -33,6 +33,7 @@ commands! {
     Organs organs,
     Preview preview,
     Phantom phantom,
+    Prompt prompt,
     Segment segment,
     Train train,
     Weights weights,

@@ -30,6 +30,6 @@ pub use outputs::{only_organ, preview_png};
 pub use pass::prompt_row;
 pub use prompts::{Prompt, PromptEntry, PromptFile, PromptSet};
 pub use report::{RunReport, SliceConfidence, Timings};
-pub use request::{CANDIDATE_THRESHOLDS, Model, PromptMode, Request};
+pub use request::{CANDIDATE_THRESHOLDS, Model, Origin, PromptMode, Request};
 pub use segment::{Observer, Segmentation, Stage, segment};
 pub use statistics::{OrganStatistics, statistics};

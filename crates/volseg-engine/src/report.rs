@@ -1,7 +1,7 @@
 //! The run record: what was done to what, by digest and geometry, never by path or patient value.
 
 use crate::statistics::OrganStatistics;
-use crate::{Model, Request, Segmentation};
+use crate::{Model, Origin, PromptMode, Request, Segmentation};
 use serde::Serialize;
 use serde_json::json;
 use volseg_io::Image;
@@ -86,8 +86,11 @@ pub struct RunReport {
     pub weights_sha256: String,
     /// SHA-256 of the settings that change labels.
     pub config_sha256: String,
-    /// `organ`, `file` or `oracle`.
+    /// `organ`, `file`, `oracle` or `chain`.
     pub prompts: String,
+    /// How automatic prompts came about, one entry a prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<serde_json::Value>,
     /// Device.
     pub device: String,
     /// Threads.
@@ -144,6 +147,10 @@ impl RunReport {
             weights_sha256: model.sha256().into(),
             config_sha256: volseg_io::sha256(settings.to_string().as_bytes()),
             prompts: request.prompts.name().into(),
+            chain: match &request.prompts {
+                PromptMode::Given { origin: Origin::Chain(trace), .. } => Some(trace.clone()),
+                _ => None,
+            },
             device: "cpu".into(),
             threads,
             organs,

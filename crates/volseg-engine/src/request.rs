@@ -63,13 +63,24 @@ pub const CANDIDATE_THRESHOLDS: [f32; 4] = [0.3, 0.4, 0.5, 0.6];
 pub enum PromptMode {
     /// The organ's learned token and the model's own second pass.
     Organ,
-    /// Given prompts; `oracle` says that they were made from true labels.
+    /// Given prompts.
     Given {
         /// The prompts.
         prompts: PromptSet,
-        /// Made from true labels, for evaluation.
-        oracle: bool,
+        /// Who made them.
+        origin: Origin,
     },
+}
+
+/// Who made given prompts.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A file.
+    File,
+    /// True labels, for evaluation.
+    Oracle,
+    /// Image and text alone; with the trace of every prompt, for the report.
+    Chain(serde_json::Value),
 }
 
 impl PromptMode {
@@ -78,8 +89,9 @@ impl PromptMode {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Organ => "organ",
-            Self::Given { oracle: true, .. } => "oracle",
-            Self::Given { .. } => "file",
+            Self::Given { origin: Origin::File, .. } => "file",
+            Self::Given { origin: Origin::Oracle, .. } => "oracle",
+            Self::Given { origin: Origin::Chain(_), .. } => "chain",
         }
     }
 }

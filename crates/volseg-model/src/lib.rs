@@ -1,5 +1,6 @@
 //! Networks of volseg on candle: the embedded model, SAM-Med2D, SAM and MedSAM, and their weights.
 
+pub mod clip;
 pub mod config;
 pub mod embedded;
 mod error;
@@ -10,6 +11,7 @@ pub mod ops;
 mod params;
 pub mod picture;
 pub mod prompt_encoder;
+pub mod resample;
 pub mod sam;
 pub mod vit;
 pub mod weights;

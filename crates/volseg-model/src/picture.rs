@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::config::Arch;
+use crate::resample::{Filter, resize_antialiased};
 use volseg_geometry::{components_2d, resize_bilinear};
 
 /// Means and deviations of the red, green and blue channel, on 0..255 values.
@@ -54,6 +55,12 @@ impl Picture {
     #[must_use]
     pub fn height(&self) -> usize {
         self.height
+    }
+
+    /// Interleaved red, green, blue, row by row.
+    #[must_use]
+    pub fn values(&self) -> &[u8] {
+        &self.rgb
     }
 }
 
@@ -130,17 +137,20 @@ pub fn predictor_input(picture: &Picture, arch: Arch, side: usize) -> Input {
             let fit = |n: usize| ((n as f64 * scale + 0.5) as usize).clamp(1, side);
             let (fw, fh) = (fit(w), fit(h));
             let mut values = vec![0f32; 3 * side * side];
+            let small = resize_antialiased(&picture.rgb, 3, [w, h], [fw, fh], Filter::Triangle);
             for c in 0..3 {
-                let channel = antialiased(&picture.rgb, w, h, c, fw, fh);
                 let plane = values[c * side * side..].chunks_exact_mut(side);
-                for (out, line) in plane.zip(channel.chunks_exact(fw)) {
-                    out.iter_mut().zip(line).for_each(|(o, v)| *o = (v - MEAN[c]) / DEVIATION[c]);
+                for (out, line) in plane.zip(small.chunks_exact(3 * fw)) {
+                    let line = line.iter().skip(c).step_by(3);
+                    out.iter_mut().zip(line).for_each(|(o, &v)| *o = (f32::from(v) - MEAN[c]) / DEVIATION[c]);
                 }
             }
             Input { values, placement: Placement::Fitted { width: fw, height: fh } }
         }
         Arch::MedSam => {
-            let mut values: Vec<f32> = (0..3).flat_map(|c| antialiased(&picture.rgb, w, h, c, side, side)).collect();
+            let small = resize_antialiased(&picture.rgb, 3, [w, h], [side, side], Filter::Triangle);
+            let channel = |c: usize| small.iter().skip(c).step_by(3).map(|&v| f32::from(v));
+            let mut values: Vec<f32> = (0..3).flat_map(channel).collect();
             let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(a, b), &v| (a.min(v), b.max(v)));
             let range = (high - low).max(1e-8);
             values.iter_mut().for_each(|v| *v = (*v - low) / range);
@@ -237,48 +247,6 @@ pub fn full_logits(
 #[must_use]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
-}
-
-/// One channel resized with a triangle filter that widens with the scale, in whole numbers, rounded after each pass: what
-/// the Python imaging library does with 8-bit pictures, to the last bit.
-fn antialiased(rgb: &[u8], width: usize, height: usize, channel: usize, to_width: usize, to_height: usize) -> Vec<f32> {
-    let (columns, rows) = (triangle(width, to_width), triangle(height, to_height));
-    let round = |sum: i64| ((sum + (1 << (FRACTION - 1))) >> FRACTION).clamp(0, 255);
-    let mut across = Vec::with_capacity(to_width * height);
-    for line in rgb.chunks_exact(3 * width) {
-        for (first, weights) in &columns {
-            let pixels = line.iter().skip(3 * first + channel).step_by(3);
-            across.push(round(weights.iter().zip(pixels).map(|(w, &p)| w * i64::from(p)).sum()));
-        }
-    }
-    let mut out = Vec::with_capacity(to_width * to_height);
-    for (first, weights) in &rows {
-        for x in 0..to_width {
-            let pixels = across.iter().skip(first * to_width + x).step_by(to_width);
-            out.push(round(weights.iter().zip(pixels).map(|(w, p)| w * p).sum()) as f32);
-        }
-    }
-    out
-}
-
-/// Bits of a filter weight behind the point.
-const FRACTION: u32 = 22;
-
-/// For each target the first source and the weights from there on.
-fn triangle(n: usize, out: usize) -> Vec<(usize, Vec<i64>)> {
-    let scale = n as f64 / out as f64;
-    let reach = scale.max(1.0);
-    (0..out)
-        .map(|i| {
-            let middle = (i as f64 + 0.5) * scale;
-            let first = ((middle - reach + 0.5).max(0.0) as usize).min(n - 1);
-            let end = ((middle + reach + 0.5) as usize).clamp(first + 1, n);
-            let weight = |s: usize| (1.0 - ((s as f64 + 0.5 - middle) / reach).abs()).max(0.0);
-            let sum: f64 = (first..end).map(weight).sum();
-            let whole = |s: usize| (weight(s) / sum * f64::from(1 << FRACTION) + 0.5) as i64;
-            (first, (first..end).map(whole).collect())
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -7,16 +7,19 @@ mod file;
 mod fit;
 mod folder;
 mod import;
+mod import_clip;
 mod pickle;
 mod pth;
 mod source;
 mod write;
 
+pub(crate) use checkpoint::Checkpoint;
 pub use convert::convert_from_sam;
 pub use file::WeightsFile;
 pub use fit::Fit;
 pub use folder::{find, folder, installed};
 pub use import::{ImportOptions, Imported, import};
+pub use import_clip::{ClipImportOptions, ImportedClip, holds_clip, import_clip};
 pub use source::Weights;
 pub use write::save;
 

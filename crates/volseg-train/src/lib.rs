@@ -3,6 +3,7 @@
 mod align;
 mod augment;
 mod checkpoint;
+mod clip;
 mod config;
 mod curves;
 mod error;
@@ -19,6 +20,7 @@ mod step;
 mod volumes;
 
 pub use align::{AlignConfig, Alignment, Asked, CandidateFacts, CandidateSource, Objective, Trained, train_align};
+pub use clip::{ClipTrainConfig, train_clip};
 pub use config::{PhantomSet, PictureSet, SplitRule, TrainConfig};
 pub use error::Error;
 pub use experiment::{Experiment, ExperimentConfig, Planned, plan, run_experiment};

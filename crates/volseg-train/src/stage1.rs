@@ -142,7 +142,7 @@ pub fn train_prompt(config: &TrainConfig, out: &Path, resume: bool, progress: &m
             let mut record = serde_json::json!({"step": done});
             record["validation"] = scores.into_iter().map(|(k, v)| (k, serde_json::json!(v))).collect();
             log(out, &record)?;
-            curves::draw(&out.join("curves.png"), &read_lines(out)?, "step")?;
+            draw_curves(out)?;
         }
         if done % config.save_every == 0 || done == config.steps {
             save(&checkpoint, &variables, &adam)?;
@@ -307,11 +307,16 @@ fn dice(logits: &[f32], truth: &[f32]) -> f32 {
     if sum == 0 { 1.0 } else { 2.0 * both as f32 / sum as f32 }
 }
 
-fn log(out: &Path, record: &serde_json::Value) -> Result<(), Error> {
+pub(crate) fn log(out: &Path, record: &serde_json::Value) -> Result<(), Error> {
     let failed = |source| Error::Io { what: "write metrics.jsonl".into(), source };
     let mut f =
         std::fs::OpenOptions::new().create(true).append(true).open(out.join("metrics.jsonl")).map_err(failed)?;
     writeln!(f, "{record}").map_err(failed)
+}
+
+/// Draws what `metrics.jsonl` holds so far.
+pub(crate) fn draw_curves(out: &Path) -> Result<(), Error> {
+    curves::draw(&out.join("curves.png"), &read_lines(out)?, "step")
 }
 
 fn read_lines(out: &Path) -> Result<Vec<Line>, Error> {
@@ -333,7 +338,7 @@ fn read_lines(out: &Path) -> Result<Vec<Line>, Error> {
     Ok(lines.into_iter().collect())
 }
 
-fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &AdamW) -> Result<(), Error> {
+pub(crate) fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &AdamW) -> Result<(), Error> {
     let mut map = adam.state(variables)?;
     for (name, var) in variables {
         map.insert(format!("weight/{name}"), var.as_tensor().clone());
@@ -343,7 +348,11 @@ fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &Adam
     Ok(())
 }
 
-fn restore(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &mut AdamW) -> Result<(), Error> {
+pub(crate) fn restore(
+    path: &Path,
+    variables: &BTreeMap<String, candle_core::Var>,
+    adam: &mut AdamW,
+) -> Result<(), Error> {
     let map: BTreeMap<String, Tensor> = candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect();
     for (name, var) in variables {
         let t = map

@@ -24,6 +24,7 @@ use volseg_engine::{Observer, Request, Stage, segment};
   volseg segment dicom-folder -o organs.dcm        a DICOM segmentation for the PACS
   volseg segment chest.png -o lungs.png --modality xray
   volseg segment ct.nii.gz -o liver.nii.gz --prompts boxes.json
+  volseg segment ct.nii.gz -o liver.nii.gz --prompts chain --organs liver
   volseg segment slice.png -o mask.png --model sam-med2d.safetensors --prompts box.json")]
 pub(crate) struct Args {
     /// Image: NIfTI, NRRD, MetaImage, DICOM (file, folder or zip) or a picture
@@ -33,7 +34,7 @@ pub(crate) struct Args {
     output: PathBuf,
     #[command(flatten)]
     ask: RequestArgs,
-    /// auto, organ, FILE.json, boxes-from:LABELS or points-from:LABELS
+    /// auto, organ, chain[:SOURCE], FILE.json, boxes-from:LABELS or points-from:LABELS
     #[arg(long, default_value = "auto", value_name = "PROMPTS")]
     prompts: String,
     /// Also one file per organ, into this folder
@@ -90,7 +91,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     outputs::check_fits(&args, &image)?;
     let read_s = began.elapsed().as_secs_f64();
     let model = load_model(&args.ask.model)?;
-    request.prompts = prompt_mode(&args, &image, &request, global)?;
+    request.prompts = prompt_mode(&args, &image, &model, &mut request, global)?;
     let bar = Bar(global.bar(1, "slices"));
     let mut result = segment(&image, &model, &request, global.threads, &bar).map_err(|e| match e {
         volseg_engine::Error::Request(text) | volseg_engine::Error::Prompts(text) => usage_error(text),

@@ -1,4 +1,4 @@
-//! `volseg train prompt`: fits a network to labelled slices.
+//! `volseg train`: fits networks to labelled slices.
 
 use crate::{
     exit::{ExitCode, usage_error},
@@ -7,7 +7,8 @@ use crate::{
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use volseg_train::{
-    AlignConfig, Progress, SamTrainConfig, TrainConfig, train_align, train_prompt, train_sam_prompt,
+    AlignConfig, ClipTrainConfig, Progress, SamTrainConfig, TrainConfig, train_align, train_clip, train_prompt,
+    train_sam_prompt,
 };
 
 /// Train a network on your own data
@@ -16,7 +17,8 @@ use volseg_train::{
   volseg train prompt --config embedded.toml --out run1
   volseg train align --config align.toml --out run2 --preferences judgements.jsonl
   volseg train prompt --config embedded.toml --out run1 --resume
-  volseg train prompt --config embedded.toml --out run3 --set steps=500 --set phantoms.volumes=20")]
+  volseg train prompt --config embedded.toml --out run3 --set steps=500 --set phantoms.volumes=20
+  volseg train clip --config clip.toml --out run4")]
 pub(crate) struct Args {
     /// What to train
     #[command(subcommand)]
@@ -29,6 +31,8 @@ enum Stage {
     Prompt(PromptArgs),
     /// Stage 2: rankings of candidate masks, by people or simulated
     Align(AlignArgs),
+    /// The small image-text model that `volseg prompt` uses when no other is imported
+    Clip(PromptArgs),
 }
 
 #[derive(clap::Args)]
@@ -98,6 +102,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     match args.stage {
         Stage::Prompt(args) => prompt(&args, global),
         Stage::Align(args) => align(&args, global),
+        Stage::Clip(args) => clip(&args, global),
     }
 }
 
@@ -116,6 +121,13 @@ fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<ExitCode> {
         global.log(Level::Info, "a step is computed as two shards, so more than two threads do not help");
     }
     train_prompt(&config, &args.out, args.resume, &mut Lines(global))?;
+    Ok(ExitCode::Done)
+}
+
+fn clip(args: &PromptArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let config =
+        ClipTrainConfig::parse(&read(&args.config)?, &args.set).map_err(|e| usage_error(e.to_string()))?;
+    train_clip(&config, &args.out, args.resume, &mut Lines(global))?;
     Ok(ExitCode::Done)
 }
 

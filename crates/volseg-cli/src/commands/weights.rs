@@ -10,11 +10,14 @@ use std::fmt::Write;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use volseg_model::Error;
+use volseg_model::clip::{ARCH, ClipConfig};
 use volseg_model::config::{Arch, SamConfig};
-use volseg_model::weights::{Fit, ImportOptions, WeightsFile, folder, import, installed};
+use volseg_model::weights::{
+    ClipImportOptions, Fit, ImportOptions, WeightsFile, folder, holds_clip, import, import_clip, installed,
+};
 
-/// No configuration is longer.
-const MAX_CONFIG: u64 = 1 << 20;
+/// No configuration or vocabulary is longer.
+const MOST_TEXT: u64 = 8 << 20;
 
 /// Import checkpoints, inspect weights files, list the models there are
 #[derive(clap::Args)]
@@ -22,6 +25,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 Examples:
   volseg weights import sam-med2d_b.pth -o sam-med2d.safetensors
   volseg weights import medsam_vit_b.pth -o medsam.safetensors --arch medsam
+  volseg weights import open_clip_pytorch_model.bin -o biomedclip.safetensors --vocab vocab.txt
   volseg weights inspect sam-med2d.safetensors --json
   volseg weights list")]
 pub(crate) struct Args {
@@ -50,12 +54,15 @@ struct Import {
     /// Weights file to write
     #[arg(short, long, value_name = "X.safetensors")]
     output: PathBuf,
-    /// What the checkpoint is: auto, sam-med2d, sam or medsam; a SAM checkpoint taken as sam-med2d is converted
+    /// What the checkpoint is: auto, sam-med2d, sam, medsam or biomedclip; a SAM checkpoint taken as sam-med2d is converted
     #[arg(long, default_value = "auto", value_name = "ARCH")]
     arch: String,
     /// Sizes, for a checkpoint of none of the published ones
     #[arg(long, value_name = "CONFIG.json")]
     config: Option<PathBuf>,
+    /// Vocabulary of an image-text model [default: vocab.txt beside the checkpoint]
+    #[arg(long, value_name = "VOCAB.txt")]
+    vocab: Option<PathBuf>,
     /// Licence of the weights, kept in the file [default: what the publisher of the architecture states]
     #[arg(long, visible_alias = "license", value_name = "TEXT")]
     licence: Option<String>,
@@ -100,14 +107,18 @@ fn run_import(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
     if args.output.canonicalize().is_ok_and(|o| args.file.canonicalize().is_ok_and(|f| f == o)) {
         return Err(usage_error("--output is the checkpoint itself; give it another name"));
     }
+    let clip = args.arch == ARCH || (args.arch == "auto" && holds_clip(&args.file).map_err(|e| judged(e, &args.file))?);
+    if clip {
+        return run_import_clip(args, global);
+    }
     let arch = match args.arch.as_str() {
         "auto" => None,
         name => Some(
             name.parse::<Arch>()
-                .map_err(|_| usage_error(format!("--arch: found {name}, expected auto, sam-med2d, sam or medsam")))?,
+                .map_err(|_| usage_error(format!("--arch: found {name}, expected auto, sam-med2d, sam, medsam or biomedclip")))?,
         ),
     };
-    let config = args.config.as_deref().map(read_config).transpose()?;
+    let config = args.config.as_deref().map(|p| read_config(p, SamConfig::from_json)).transpose()?;
     let options = ImportOptions { arch, config, licence: args.licence.clone(), seed: global.seed };
     let done = import(&args.file, &args.output, &options).map_err(|e| judged(e, &args.file))?;
     global.say(format_args!(
@@ -133,11 +144,38 @@ fn run_import(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-fn read_config(path: &Path) -> anyhow::Result<SamConfig> {
+/// An image-text model, with its vocabulary inside.
+fn run_import_clip(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
+    let config = args.config.as_deref().map(|p| read_config(p, ClipConfig::from_json)).transpose()?;
+    let beside = args.file.with_file_name("vocab.txt");
+    let vocabulary = match args.vocab.as_ref().or_else(|| Some(&beside).filter(|p| p.exists())) {
+        Some(path) => Some(read_text(path, "--vocab")?),
+        None => None,
+    };
+    let options = ClipImportOptions { config, vocabulary, licence: args.licence.clone() };
+    let done = import_clip(&args.file, &args.output, &options).map_err(|e| match e {
+        Error::InvalidArgument { what: "vocabulary", found, expected } => {
+            usage_error(format!("vocabulary: found {found}, expected {expected}"))
+        }
+        other => judged(other, &args.file),
+    })?;
+    global.say(format_args!("{}: {ARCH} with {:.1} M numbers", args.output.display(), done.numbers as f64 / 1e6))?;
+    global.say(format_args!("SHA-256 of the tensors: {}", done.sha256))?;
+    if !done.fit.extra.is_empty() {
+        global.log(crate::global::Level::Warn, format_args!("left out, since unknown: {}", done.fit));
+    }
+    Ok(ExitCode::Done)
+}
+
+fn read_config<T>(path: &Path, parse: impl Fn(&str) -> Result<T, Error>) -> anyhow::Result<T> {
+    parse(&read_text(path, "--config")?).with_context(|| format!("--config {} is not usable", path.display()))
+}
+
+fn read_text(path: &Path, option: &str) -> anyhow::Result<String> {
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|f| f.take(MAX_CONFIG).read_to_string(&mut text));
-    read.with_context(|| format!("could not read --config {}", path.display()))?;
-    SamConfig::from_json(&text).with_context(|| format!("--config {} is not usable", path.display()))
+    let read = std::fs::File::open(path).and_then(|f| f.take(MOST_TEXT).read_to_string(&mut text));
+    read.with_context(|| format!("could not read {option} {}", path.display()))?;
+    Ok(text)
 }
 
 /// What `inspect` found.
@@ -155,7 +193,8 @@ fn inspect(path: &Path) -> Result<Report, Error> {
         numbers += shape.iter().product::<usize>();
     }
     // Other families have a configuration of their own, whose tensors only their code knows.
-    let fit = file.sam().is_ok().then(|| file.fit()).transpose()?;
+    let known = file.sam().is_ok() || meta.get("arch").is_some_and(|a| a == ARCH);
+    let fit = known.then(|| file.fit()).transpose()?;
     let damaged = if meta.contains_key("sha256") { file.verify().err() } else { None };
     let config = meta.get("config").and_then(|c| serde_json::from_str::<Value>(c).ok());
     let json = json!({

@@ -6,13 +6,13 @@ use std::io::Read;
 use std::path::Path;
 
 /// What `import` reads: a torch checkpoint or safetensors with the official names.
-pub(super) enum Source {
+pub(crate) enum Checkpoint {
     Torch(pth::Checkpoint),
     Safetensors(WeightsFile),
 }
 
-impl Source {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+impl Checkpoint {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let mut start = [0u8; 4];
         let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
         let n = read.map_err(|source| Error::Io { what: format!("read {}", path.display()), source })?;
@@ -25,7 +25,7 @@ impl Source {
         }
     }
 
-    pub(super) fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+    pub(crate) fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
         match self {
             Self::Torch(c) => c.shapes(),
             Self::Safetensors(f) => f.shapes(),
@@ -33,14 +33,14 @@ impl Source {
     }
 
     /// A tensor as `f32`.
-    pub(super) fn read(&self, name: &str) -> Result<Tensor, Error> {
+    pub(crate) fn read(&self, name: &str) -> Result<Tensor, Error> {
         match self {
             Self::Torch(c) => c.read(name),
             Self::Safetensors(f) => f.read(name),
         }
     }
 
-    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+    pub(crate) fn metadata(&self) -> BTreeMap<String, String> {
         match self {
             Self::Torch(_) => BTreeMap::new(),
             Self::Safetensors(f) => f.metadata().clone(),

@@ -125,7 +125,12 @@ impl WeightsFile {
     /// # Errors
     /// As [`WeightsFile::sam`].
     pub fn fit(&self) -> Result<Fit, Error> {
-        Ok(Fit::new(&self.sam()?.1.tensors(), &self.shapes()))
+        let expected = if self.metadata.get("arch").is_some_and(|a| a == crate::clip::ARCH) {
+            crate::clip::ClipConfig::from_json(self.metadata.get("config").map_or("", String::as_str))?.tensors()
+        } else {
+            self.sam()?.1.tensors()
+        };
+        Ok(Fit::new(&expected, &self.shapes()))
     }
 
     /// A tensor as `f32`.

@@ -1,7 +1,5 @@
 use super::{
-    Fit,
-    checkpoint::Source,
-    convert, malformed,
+    Checkpoint, Fit, convert, malformed,
     write::{metadata, write},
 };
 use crate::Error;
@@ -59,7 +57,7 @@ fn licence(arch: Arch) -> &'static str {
 /// [`Error::Malformed`], [`Error::Unfit`] with what is missing or misshaped, [`Error::NotFinite`], [`Error::Io`]. No
 /// file is left behind.
 pub fn import(from: &Path, to: &Path, options: &ImportOptions) -> Result<Imported, Error> {
-    let source = Source::open(from)?;
+    let source = Checkpoint::open(from)?;
     let found = source.shapes();
     let stated = source.metadata();
     let (arch, config) = match (options.arch, &options.config) {

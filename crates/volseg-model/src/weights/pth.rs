@@ -15,7 +15,7 @@ const MAX_PICKLE: u64 = 8 << 20;
 const MAX_ENTRIES: usize = 1 << 16;
 
 /// A torch checkpoint: a zip of one pickle, which is read as data and never run, and raw tensors.
-pub(super) struct Checkpoint {
+pub(crate) struct Checkpoint {
     path: PathBuf,
     zip: Mutex<ZipArchive<BufReader<File>>>,
     tensors: BTreeMap<String, Strided>,

@@ -1,20 +1,30 @@
 //! Where the prompts of `segment` come from.
 
 use super::Args;
+use crate::chain::{Ask, ChainArgs, entries};
 use crate::{exit::usage_error, global::Global, inputs};
 use std::{collections::BTreeMap, path::Path};
-use volseg_engine::{Per, PromptFile, PromptMode, Request, boxes_from, points_from};
+use volseg_engine::{Model, Origin, Per, PromptFile, PromptMode, Request, boxes_from, points_from};
 use volseg_geometry::{OrganId, Plane, SliceStack};
 use volseg_io::Image;
 
 /// Where the prompts of this run come from.
-pub(crate) fn prompt_mode(args: &Args, image: &Image, request: &Request, global: &Global) -> anyhow::Result<PromptMode> {
+pub(crate) fn prompt_mode(
+    args: &Args,
+    image: &Image,
+    model: &Model,
+    request: &mut Request,
+    global: &Global,
+) -> anyhow::Result<PromptMode> {
     let text = args.prompts.as_str();
-    if text == "chain" {
-        return Err(usage_error("--prompts chain needs a text-image model, which this release does not have yet"));
+    match (text, model) {
+        ("organ", _) | ("auto", Model::Embedded { .. }) => return Ok(PromptMode::Organ),
+        // Weights of SAM's family know no organs by name.
+        ("chain", _) | ("auto", Model::Sam { .. }) => return chain("embedded", image, request, global),
+        _ => {}
     }
-    if text == "auto" || text == "organ" {
-        return Ok(PromptMode::Organ);
+    if let Some(source) = text.strip_prefix("chain:") {
+        return chain(source, image, request, global);
     }
     let dim = image.volume.dim();
     let picture = image.is_picture();
@@ -33,12 +43,42 @@ pub(crate) fn prompt_mode(args: &Args, image: &Image, request: &Request, global:
     let path = Path::new(text);
     if !path.exists() {
         return Err(usage_error(format!(
-            "--prompts: found {text}, expected auto, organ, a JSON file, boxes-from:LABELS or points-from:LABELS"
+            "--prompts: found {text}, expected auto, organ, chain, a JSON file, boxes-from:LABELS or points-from:LABELS"
         )));
     }
     let file = PromptFile::read(path).map_err(|e| usage_error(e.to_string()))?;
     let prompts = file.resolve(stack, picture, only).map_err(|e| usage_error(e.to_string()))?;
-    Ok(PromptMode::Given { prompts, oracle: false })
+    Ok(PromptMode::Given { prompts, origin: Origin::File })
+}
+
+/// Prompts from image and words alone, by an image-text model.
+fn chain(source: &str, image: &Image, request: &mut Request, global: &Global) -> anyhow::Result<PromptMode> {
+    let maker = ChainArgs::of_source(source).maker(global)?;
+    let ask = Ask {
+        organs: request.organs.clone().unwrap_or_default(),
+        texts: Vec::new(),
+        modality: request.modality,
+        plane: request.plane,
+        window: request.window,
+        keep_views: false,
+        keep_saliency: false,
+    };
+    let (targets, asked) = maker.plan(image, &ask)?;
+    let made = maker.run(image, &targets, &asked, global)?;
+    let file = PromptFile { version: 1, prompts: entries(&made, &targets) };
+    request.organs = Some(targets.iter().filter_map(|t| t.organ).collect());
+    request.modality = Some(asked.modality);
+    let dim = image.volume.dim();
+    let picture = image.is_picture();
+    let stack = |plane: Plane| {
+        if picture { SliceStack::picture(dim[0], dim[1]) } else { SliceStack::new(dim, image.volume.affine(), plane) }
+    };
+    let mut prompts = file.resolve(stack, picture, None)?;
+    prompts.plane = made.plane;
+    let trace = serde_json::json!({
+        "settings": maker.settings, "timings": made.timings, "warnings": made.warnings, "prompts": file.prompts,
+    });
+    Ok(PromptMode::Given { prompts, origin: Origin::Chain(trace) })
 }
 
 /// `LABELS[,map=1:pancreas,2:kidney][,per=component|label][,n=3]`
@@ -105,5 +145,5 @@ fn oracle(
     } else {
         points_from(&label, &stack, plane, &map, n, global.seed)
     };
-    Ok(PromptMode::Given { prompts, oracle: true })
+    Ok(PromptMode::Given { prompts, origin: Origin::Oracle })
 }

@@ -1,0 +1,232 @@
+//! `volseg train clip`: fits a small image-text model to labelled slices and captions made from their labels.
+
+mod captions;
+mod config;
+mod step;
+mod view;
+
+pub use config::ClipTrainConfig;
+
+use crate::optimizer::AdamW;
+use crate::pictures::{Part, load_pictures};
+use crate::stage1::{Progress, draw_curves, log, restore, save};
+use crate::volumes;
+use crate::{Error, Random};
+use candle_core::Var;
+use captions::{Captions, vocabulary};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+use step::{Losses, Shard, gradients};
+use view::{Source, View};
+use volseg_model::clip::{ARCH, ClipConfig, ClipNetwork, WordPieces};
+use volseg_model::{Params, embedded};
+
+/// Gradients of this many shards are summed in order, so that the number of threads does not change a bit.
+const SHARDS: usize = 2;
+
+/// Trains by `config`, writing checkpoints, `metrics.jsonl`, `curves.png`, the configuration as run, and `model.safetensors`
+/// (averaged weights, f16, vocabulary inside) into `out`. With `resume` it goes on from the last checkpoint there.
+///
+/// # Errors
+/// Data sets, checkpoints or files that cannot be used; a loss that is no number.
+pub fn train_clip(
+    config: &ClipTrainConfig,
+    out: &Path,
+    resume: bool,
+    progress: &mut dyn Progress,
+) -> Result<(), Error> {
+    let io = |what: String| move |source| Error::Io { what, source };
+    std::fs::create_dir_all(out).map_err(io(format!("make {}", out.display())))?;
+    let vocabulary = vocabulary();
+    let words = WordPieces::new(&vocabulary)?;
+    let mut model = config.model.clone();
+    model.text.vocab = vocabulary.lines().count();
+    let start = match &config.start_from {
+        Some(path) => candle_core::safetensors::load(path, &candle_core::Device::Cpu)?.into_iter().collect(),
+        None => BTreeMap::new(),
+    };
+    let params = Params::trainable(config.seed, start);
+    let net = ClipNetwork::new(&model, &params)?;
+    let variables = params.variables();
+    let mut adam = AdamW::new(&variables)?;
+    let checkpoint = out.join("checkpoint.safetensors");
+    if resume && checkpoint.exists() {
+        restore(&checkpoint, &variables, &mut adam)?;
+        progress.line(&format!("going on after step {}", adam.step));
+    } else {
+        let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
+        std::fs::write(out.join("config.toml"), text).map_err(io("write config.toml".into()))?;
+        let _ = std::fs::remove_file(out.join("metrics.jsonl"));
+    }
+    let numbers: usize = variables.values().map(|v| v.elem_count()).sum();
+    progress.line(&format!("{numbers} trainable numbers in {} tensors", variables.len()));
+    let (train, check) = load(config, out, &model, progress)?;
+    let (began, first) = (Instant::now(), adam.step);
+    let mut recent: Vec<Losses> = Vec::new();
+    while adam.step < config.steps {
+        let step = adam.step;
+        let captions = Captions::draw(&words, &mut Random::at(&[config.seed, step as u64, 5]))?;
+        let results: Vec<Result<(Losses, Vec<Vec<f32>>), Error>> = std::thread::scope(|scope| {
+            let jobs: Vec<_> = (0..SHARDS)
+                .map(|s| {
+                    let (net, variables, train, captions, model) = (&net, &variables, &train, &captions, &model);
+                    scope.spawn(move || {
+                        let views = draw(config, train, step, s, model.image_size);
+                        gradients(net, variables, model, &Shard { views: &views, captions }, config.local_weight)
+                    })
+                })
+                .collect();
+            let lost = || Err(Error::Config("a training thread stopped".into()));
+            jobs.into_iter().map(|j| j.join().unwrap_or_else(|_| lost())).collect()
+        });
+        let mut sum: Option<Vec<Vec<f32>>> = None;
+        let mut losses = Losses::default();
+        for result in results {
+            let (l, g) = result?;
+            losses.add(&l, 1.0 / SHARDS as f32);
+            match &mut sum {
+                None => sum = Some(g),
+                Some(s) => s.iter_mut().flatten().zip(g.iter().flatten()).for_each(|(a, b)| *a += b),
+            }
+        }
+        if !losses.total.is_finite() {
+            return Err(Error::Diverged { step, loss: losses.total });
+        }
+        let mut sum = sum.unwrap_or_default();
+        sum.iter_mut().flatten().for_each(|g| *g /= SHARDS as f32);
+        adam.update(&variables, &sum, config.rate(step), config.weight_decay, config.average)?;
+        recent.push(losses);
+        let done = adam.step;
+        if done % 25 == 0 || done == config.steps {
+            let mut mean = Losses::default();
+            recent.iter().for_each(|l| mean.add(l, 1.0 / recent.len() as f32));
+            let each = began.elapsed().as_secs_f64() / (done - first) as f64;
+            progress.line(&format!(
+                "step {done}/{}  loss {:.4} (presence {:.4}, place {:.4})  {each:.2} s a step, {:.0} min left",
+                config.steps,
+                mean.total,
+                mean.presence,
+                mean.place,
+                each * (config.steps - done) as f64 / 60.0
+            ));
+            log(
+                out,
+                &serde_json::json!({"step": done, "loss": mean.total, "presence": mean.presence, "place": mean.place,
+                "seconds_per_step": each}),
+            )?;
+            recent.clear();
+        }
+        if done % config.validate_every == 0 || done == config.steps {
+            let mut tensors = params.tensors();
+            tensors.extend(adam.averaged(&variables)?);
+            let averaged = ClipNetwork::new(&model, &Params::given(tensors))?;
+            let scores = step::validate(&averaged, &model, &check, &Captions::plain(&words)?)?;
+            let text: Vec<String> = scores.iter().map(|(k, v)| format!("{k} {v:.3}")).collect();
+            progress.line(&format!("step {done} validation: {}", text.join("  ")));
+            let mut record = serde_json::json!({"step": done});
+            record["validation"] = scores.into_iter().map(|(k, v)| (k, serde_json::json!(v))).collect();
+            log(out, &record)?;
+            draw_curves(out)?;
+        }
+        if done % config.save_every == 0 || done == config.steps {
+            save(&checkpoint, &variables, &adam)?;
+            export(&model, &vocabulary, out, &params, &variables, &adam)?;
+        }
+    }
+    Ok(())
+}
+
+fn export(
+    model: &ClipConfig,
+    vocabulary: &str,
+    out: &Path,
+    params: &Params,
+    variables: &BTreeMap<String, Var>,
+    adam: &AdamW,
+) -> Result<(), Error> {
+    let mut tensors = params.tensors();
+    tensors.extend(adam.averaged(variables)?);
+    for t in tensors.values_mut() {
+        *t = t.to_dtype(candle_core::DType::F16)?;
+    }
+    let text = |e: serde_json::Error| Error::Config(e.to_string());
+    let presence = serde_json::json!({"none": captions::NONE, "slope": 1.0, "offset": 0.0});
+    let metadata = [
+        ("arch", ARCH.to_owned()),
+        ("config", serde_json::to_string(model).map_err(text)?),
+        ("format", "volseg-weights/1".to_owned()),
+        ("licence", "Apache-2.0 OR MIT".to_owned()),
+        ("presence", presence.to_string()),
+        ("steps", adam.step.to_string()),
+        ("vocab", vocabulary.to_owned()),
+    ];
+    let metadata = metadata.map(|(k, v)| (k.to_owned(), v)).into();
+    Ok(embedded::write_tensors(&out.join("model.safetensors"), &tensors, metadata)?)
+}
+
+/// Sources to train on, each with its number in a batch, and views to validate on.
+fn load(
+    config: &ClipTrainConfig,
+    out: &Path,
+    model: &ClipConfig,
+    progress: &mut dyn Progress,
+) -> Result<(Vec<(usize, Vec<Source>)>, Vec<View>), Error> {
+    let side = model.image_size;
+    let mut train: Vec<(usize, Vec<Source>)> = Vec::new();
+    let (mut check, mut split) = (Vec::new(), BTreeMap::new());
+    let mut random = Random::at(&[config.seed, 11]);
+    for set in &config.pictures {
+        let all = load_pictures(set)?;
+        let count = |part| all.iter().filter(|p| p.part == part).count();
+        let (a, b, c) = (count(Part::Train), count(Part::Validation), count(Part::Test));
+        progress.line(&format!("{}: {a} pictures to train on, {b} to validate, {c} kept for the test", set.organ));
+        let names: BTreeMap<&str, String> = all.iter().map(|p| (p.name.as_str(), format!("{:?}", p.part))).collect();
+        split.insert(set.organ.clone(), serde_json::json!(names));
+        for p in all.iter().filter(|p| p.part == Part::Validation).take(64) {
+            check.push(Source::picture(p).view(0, side, false, &mut random));
+        }
+        train.push((set.batch, all.iter().filter(|p| p.part == Part::Train).map(Source::picture).collect()));
+    }
+    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
+    std::fs::write(out.join("split.json"), text)
+        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
+    if let Some(set) = &config.phantoms {
+        progress.line(&format!("making {} CT phantoms", set.volumes));
+        train.push((set.batch, volumes::make(set)?.into_iter().map(Source::Ct).collect()));
+        // Validation phantoms come before the first training seed.
+        let few = crate::PhantomSet { volumes: 4, first_seed: set.first_seed.saturating_sub(100), batch: 0 };
+        for v in volumes::make(&few)?.into_iter().map(Source::Ct) {
+            for n in 0..12 {
+                check.push(v.view(n * v.slices() / 12, side, false, &mut random));
+            }
+        }
+    }
+    if train.iter().all(|(batch, sources)| *batch == 0 || sources.is_empty()) {
+        return Err(Error::Data("nothing to train on".into()));
+    }
+    Ok((train, check))
+}
+
+/// Views of one shard of the batch of a step.
+fn draw(config: &ClipTrainConfig, train: &[(usize, Vec<Source>)], step: usize, shard: usize, side: usize) -> Vec<View> {
+    let mut views = Vec::new();
+    let mut slot = 0;
+    for (batch, sources) in train {
+        for _ in 0..*batch {
+            slot += 1;
+            if slot % SHARDS != shard || sources.is_empty() {
+                continue;
+            }
+            let mut random = Random::at(&[config.seed, step as u64, slot as u64, 1]);
+            let source = &sources[random.below(sources.len())];
+            let slice = source.draw_slice(&mut random);
+            let mut view = source.view(slice, side, true, &mut random);
+            if random.chance(config.masked) {
+                view.mask(config.model.grid(), &mut random);
+            }
+            views.push(view);
+        }
+    }
+    views
+}
