@@ -7,6 +7,7 @@ mod error;
 pub mod grad_ops;
 pub mod loss;
 pub mod mask_decoder;
+pub mod medvint;
 pub mod ops;
 mod params;
 pub mod picture;

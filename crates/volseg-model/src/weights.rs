@@ -8,6 +8,7 @@ mod fit;
 mod folder;
 mod import;
 mod import_clip;
+mod import_medvint;
 mod pickle;
 mod pth;
 mod source;
@@ -20,6 +21,7 @@ pub use fit::Fit;
 pub use folder::{find, folder, installed};
 pub use import::{ImportOptions, Imported, import};
 pub use import_clip::{ClipImportOptions, ImportedClip, holds_clip, import_clip};
+pub use import_medvint::{ImportedMedVint, MedVintImportOptions, holds_medvint, import_medvint};
 pub use source::Weights;
 pub use write::save;
 

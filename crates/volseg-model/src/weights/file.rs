@@ -125,10 +125,11 @@ impl WeightsFile {
     /// # Errors
     /// As [`WeightsFile::sam`].
     pub fn fit(&self) -> Result<Fit, Error> {
-        let expected = if self.metadata.get("arch").is_some_and(|a| a == crate::clip::ARCH) {
-            crate::clip::ClipConfig::from_json(self.metadata.get("config").map_or("", String::as_str))?.tensors()
-        } else {
-            self.sam()?.1.tensors()
+        let config = self.metadata.get("config").map_or("", String::as_str);
+        let expected = match self.metadata.get("arch").map(String::as_str) {
+            Some(crate::clip::ARCH) => crate::clip::ClipConfig::from_json(config)?.tensors(),
+            Some(crate::medvint::ARCH) => crate::medvint::MedVintConfig::from_json(config)?.tensors(),
+            _ => self.sam()?.1.tensors(),
         };
         Ok(Fit::new(&expected, &self.shapes()))
     }
