@@ -16,6 +16,8 @@ make_case() { "$volseg" phantom --modality "$1" --seed "$2" -o "archive/$2" --qu
 for n in $(seq "$count"); do make_case xray "$n"; done
 "$volseg" manifest build archive -o cases.jsonl
 run() { "$volseg" batch run --manifest cases.jsonl --quiet "$@"; }
+# The worker itself, not a shell around it, so that kill -9 meets the right process.
+start() { exec "$volseg" batch run --manifest cases.jsonl --quiet "$@"; }
 
 # Names and digests of all files but those with times in them; .partial must be gone.
 tree() { (cd "$1" && find . -type f ! -name timings.json -print0 | sort -z | xargs -0 sha256sum && find . -type d -name .partial); }
@@ -33,7 +35,7 @@ same "7 shards against 1" seven
 # kill -9 at a random moment of a run; whenever all is done, compare and start over.
 done_kills=0 rounds=0
 while [ "$done_kills" -lt "$kills" ]; do
-    run --out killed &
+    start --out killed &
     worker=$!
     sleep "$(awk -v s="$RANDOM" 'BEGIN { srand(s); printf "%.3f", 0.02 + rand() * 1.5 }')"
     if kill -9 "$worker" 2>/dev/null; then done_kills=$((done_kills + 1)); fi
@@ -51,8 +53,8 @@ same "after $done_kills kills -9 ($rounds whole rounds)" killed
 # Two workers on one shard, killed and started again.
 for n in 1 2 3; do
     rm -rf both
-    run --out both & a=$!
-    run --out both & b=$!
+    start --out both & a=$!
+    start --out both & b=$!
     sleep 0.7
     kill -9 "$b" 2>/dev/null || true
     wait "$a"

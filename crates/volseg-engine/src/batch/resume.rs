@@ -28,11 +28,11 @@ impl Key {
 /// How far a case is.
 #[derive(Clone, Debug)]
 pub enum State {
-    /// Nothing is there.
+    /// Nothing is there, or a folder that is no result.
     Missing,
     /// A result with the same key.
     Done,
-    /// A result with another key, or a folder that is no result.
+    /// A result with another key.
     Stale,
     /// It failed with the same key.
     Failed(Box<Failure>),
@@ -57,11 +57,9 @@ pub(super) fn key_in(folder: &Path) -> Option<Key> {
 /// Looks at a tree, which need not be there.
 #[must_use]
 pub fn state(tree: &Path, case_id: &str, key: &Key) -> State {
-    let folder = folder_of(tree, case_id);
-    match key_in(&folder) {
+    match key_in(&folder_of(tree, case_id)) {
         Some(found) if found == *key => State::Done,
         Some(_) => State::Stale,
-        None if folder.exists() => State::Stale,
         None => match Failure::read(tree, case_id) {
             Some(failure) if failure.key == *key => State::Failed(Box::new(failure)),
             _ => State::Missing,
@@ -74,7 +72,7 @@ pub fn state(tree: &Path, case_id: &str, key: &Key) -> State {
 pub enum Progressed {
     /// A result of this input.
     Done,
-    /// A result of another input, or a folder that is no result.
+    /// A result of another input.
     Stale,
     /// It failed and is not done.
     Failed(FailureKind),
@@ -86,14 +84,10 @@ pub enum Progressed {
 #[must_use]
 pub fn progress(tree: &Path, cases: &[Case]) -> Vec<Progressed> {
     use rayon::prelude::*;
-    let one = |case: &Case| {
-        let folder = folder_of(tree, &case.case_id);
-        match key_in(&folder) {
-            Some(key) if key.input == case.input => Progressed::Done,
-            Some(_) => Progressed::Stale,
-            None if folder.exists() => Progressed::Stale,
-            None => Failure::read(tree, &case.case_id).map_or(Progressed::Missing, |f| Progressed::Failed(f.kind)),
-        }
+    let one = |case: &Case| match key_in(&folder_of(tree, &case.case_id)) {
+        Some(key) if key.input == case.input => Progressed::Done,
+        Some(_) => Progressed::Stale,
+        None => Failure::read(tree, &case.case_id).map_or(Progressed::Missing, |f| Progressed::Failed(f.kind)),
     };
     cases.par_iter().map(one).collect()
 }

@@ -22,6 +22,9 @@ use volseg_io::{Image, Locator, ReadOptions};
 /// Before a failed read is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How often a case is written anew because another worker cleared it away.
+const WRITES: u32 = 5;
+
 /// What to do with results that have another key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stale {
@@ -325,12 +328,7 @@ impl<'a> Worker<'a> {
                 threads: self.job.threads,
                 read_s: read.seconds,
             };
-            let write = || case_folder::publish(self.job.tree, &done);
-            let published = catch_unwind(AssertUnwindSafe(|| match write() {
-                // A worker that was faster removes what the slower ones have begun.
-                Err(e) if is_gone(&e) => write(),
-                other => other,
-            }));
+            let published = catch_unwind(AssertUnwindSafe(|| self.write_one(&done)));
             match published {
                 Ok(Ok(Published::Written(_))) => {
                     let t = &result.timings;
@@ -352,6 +350,22 @@ impl<'a> Worker<'a> {
                 }
             }
             drop(read.permit);
+        }
+    }
+
+    /// Writes a case. A worker that was faster removes what slower ones have begun: then it is there, or begins anew.
+    fn write_one(&self, done: &Finished<'_>) -> Result<Published, Error> {
+        let mut tries = 0;
+        loop {
+            match case_folder::publish(self.job.tree, done) {
+                Err(e) if is_gone(&e) && tries < WRITES => {
+                    if matches!(state(self.job.tree, &done.case.case_id, done.key), State::Done) {
+                        return Ok(Published::AlreadyThere);
+                    }
+                    tries += 1;
+                }
+                other => return other,
+            }
         }
     }
 

@@ -147,16 +147,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let mine: Vec<_> =
         manifest.cases.into_iter().zip(shards).filter(|c| c.1 == shard.index).map(|c| c.0).collect();
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
-        // A second Ctrl-C ends the program at once.
-        if signal == signal_hook::consts::SIGINT {
-            signal_hook::flag::register_conditional_shutdown(signal, ExitCode::Interrupted as i32, stop.clone())
-                .context("could not wait for signals")?;
-        }
-        signal_hook::flag::register(signal, stop.clone()).context("could not wait for signals")?;
-    }
-    #[cfg(unix)]
-    signal_hook::flag::register(signal_hook::consts::SIGUSR1, stop.clone()).context("could not wait for signals")?;
+    wait_for_signals(&stop).context("could not wait for signals")?;
     quiet_panics();
     let model = load_model(&args.ask.model)?;
     let job = Job {
@@ -186,6 +177,23 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         Tally { failed: 1.., .. } => ExitCode::SomeFailed,
         _ => ExitCode::Done,
     })
+}
+
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR1 (which Slurm sends before a time limit, if asked to) stop the run.
+fn wait_for_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+    use signal_hook::{
+        consts::{SIGINT, SIGTERM},
+        flag,
+    };
+    // A second Ctrl-C ends the program at once.
+    flag::register_conditional_shutdown(SIGINT, ExitCode::Interrupted as i32, stop.clone())?;
+    flag::register(SIGINT, stop.clone())?;
+    flag::register(SIGTERM, stop.clone())?;
+    #[cfg(unix)]
+    for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGUSR1] {
+        flag::register(signal, stop.clone())?;
+    }
+    Ok(())
 }
 
 /// A panic in a case is recorded as its failure; the message may hold anything, so only the place in the program is shown.
