@@ -44,7 +44,7 @@ fn write_configs(folder: &Path) {
     }
     std::fs::write(folder.join("prompt.toml"), format!("{stage1}\n{set}")).unwrap();
     let model = folder.join("stage1/model.safetensors").display().to_string();
-    let stage2 = format!("model = {model:?}\nepochs = 60\npatience = 0\nbatch = 2\nlearning_rate = 0.001\n\n{set}");
+    let stage2 = format!("model = {model:?}\nepochs = 20\npatience = 0\nbatch = 2\nlearning_rate = 0.001\n\n{set}");
     std::fs::write(folder.join("align.toml"), stage2).unwrap();
 }
 

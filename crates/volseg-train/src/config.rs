@@ -59,16 +59,19 @@ impl Default for TrainConfig {
     }
 }
 
-/// A folder with `images/NAME.png`, `masks/NAME.png` and perhaps an `index.csv`.
+/// Images with masks: a folder with `images/` and `masks/` (pictures or volumes) and perhaps an `index.csv`; nnU-Net's or AMOS's
+/// `dataset.json`; an index of SAM-Med2D; the folders of COVID-QU-Ex or BUSI.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PictureSet {
-    /// The folder.
+    /// The folder or file.
     pub path: PathBuf,
     /// What the pictures are.
     pub modality: Modality,
     /// The organ that the masks show, by name.
     pub organ: String,
+    /// Value of the organ in the mask files; without it every non-zero value of a picture's mask, the organ's id in a volume's.
+    pub label: Option<u8>,
     /// Pictures of this set in every batch of stage 1.
     #[serde(default = "four")]
     pub batch: usize,

@@ -6,6 +6,7 @@ mod checkpoint;
 mod clip;
 mod config;
 mod curves;
+mod dataset;
 mod error;
 mod experiment;
 mod optimizer;

@@ -1,8 +1,10 @@
+use crate::dataset::{self, Case};
 use crate::split::assign;
 use crate::{Error, PictureSet, Random};
 use std::collections::BTreeMap;
 use std::path::Path;
-use volseg_geometry::OrganId;
+use volseg_geometry::{Modality, OrganId, Plane, SliceStack, Window};
+use volseg_io::ReadOptions;
 
 /// Which part of a data set a group belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub struct Picture {
     pub part: Part,
 }
 
-/// Reads a set of pictures, sorted by name.
+/// Reads a set, sorted by name. Volumes give one picture for each axial slice that shows the organ, all of one group.
 ///
 /// # Errors
 /// [`Error::Data`] for missing masks, sizes that differ, an unknown organ or group column; read errors of the files.
@@ -57,38 +59,80 @@ pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
         Some(column) => read_groups(&set.path.join("index.csv"), column)?,
         None => BTreeMap::new(),
     };
-    let images = set.path.join("images");
-    let io = |source| Error::Io { what: format!("list {}", images.display()), source };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(&images).map_err(io)? {
-        names.push(entry.map_err(io)?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    let read = |path: &Path| -> Result<([usize; 2], Vec<f32>), Error> {
-        let image = image::open(path).map_err(|e| Error::Data(format!("{}: {e}", path.display())))?.to_luma8();
-        Ok(([image.width() as usize, image.height() as usize], image.pixels().map(|p| f32::from(p.0[0])).collect()))
-    };
-    let mut pictures = Vec::with_capacity(names.len());
-    let mut found_groups = Vec::with_capacity(names.len());
-    for file in names {
-        let (size, grey) = read(&images.join(&file))?;
-        let (mask_size, mask) = read(&set.path.join("masks").join(&file))?;
-        if size != mask_size {
-            return Err(Error::Data(format!("{file}: picture is {size:?}, mask is {mask_size:?}")));
+    let mut pictures = Vec::new();
+    let mut found_groups = Vec::new();
+    for case in dataset::find(&set.path, organ)? {
+        if set.modality == Modality::Ct && is_amos_mr(&case.name) {
+            continue;
         }
-        let name = file.rsplit_once('.').map_or(file.as_str(), |p| p.0).to_owned();
         let group = match &set.group_column {
-            Some(column) => {
-                groups.get(&name).ok_or_else(|| Error::Data(format!("index.csv has no {column} for {name}")))?.clone()
-            }
-            None => name.clone(),
+            Some(column) => groups
+                .get(&case.name)
+                .ok_or_else(|| Error::Data(format!("index.csv has no {column} for {}", case.name)))?
+                .clone(),
+            None => case.name.clone(),
         };
-        let mask = mask.iter().map(|&v| u8::from(v > 0.5)).collect();
-        pictures.push(Picture { part: Part::Unused, name, size, grey, mask, organ });
-        found_groups.push(group);
+        let read = read_case(&case, set, organ)?;
+        found_groups.extend(std::iter::repeat_n(group, read.len()));
+        pictures.extend(read);
     }
     for (picture, part) in pictures.iter_mut().zip(assign(&found_groups, set)) {
         picture.part = part;
+    }
+    Ok(pictures)
+}
+
+/// In AMOS22 numbers of 500 and more are MR.
+fn is_amos_mr(name: &str) -> bool {
+    name.strip_prefix("amos_").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= 500)
+}
+
+/// Slices of an image that is a volume, or the image itself.
+fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Picture>, Error> {
+    let image = volseg_io::read(&case.image, &ReadOptions::default())?;
+    let [w, h, slices] = image.volume.dim();
+    let plain = image.is_picture();
+    let stack = if plain {
+        SliceStack::picture(w, h)
+    } else {
+        SliceStack::new([w, h, slices], image.volume.affine(), Plane::Axial)
+    };
+    let mut inside = vec![false; w * h * slices];
+    for file in &case.masks {
+        let mask = volseg_io::read(file, &ReadOptions::default())?;
+        let found = mask.volume.dim();
+        if found != image.volume.dim() {
+            return Err(Error::Data(format!("{}: image is {:?}, mask is {found:?}", case.name, image.volume.dim())));
+        }
+        // A picture's mask shows the organ alone unless told otherwise; a volume's holds ids.
+        let wanted = set.label.or(if plain { None } else { Some(organ.get()) }).map(f64::from);
+        for (n, v) in inside.iter_mut().enumerate() {
+            let value = mask.volume.value(n);
+            *v |= wanted.map_or(value > 0.5, |w| value == w);
+        }
+    }
+    let size = stack.shown_size();
+    let mut pictures = Vec::new();
+    for s in 0..stack.slices {
+        let (mut grey, mut mask) = (vec![0f32; size[0] * size[1]], vec![0u8; size[0] * size[1]]);
+        stack.for_each_shown(s, |p, l| {
+            grey[p] = (image.volume.value(l) * image.slope + image.intercept) as f32;
+            mask[p] = u8::from(inside[l]);
+        });
+        if !plain && !mask.contains(&1) {
+            continue;
+        }
+        if !plain {
+            let window = if set.modality == Modality::Ct {
+                Window::SOFT_TISSUE
+            } else {
+                Window::Percentile { low: 0.5, high: 99.5 }
+            };
+            window.apply(&mut grey);
+            grey.iter_mut().for_each(|v| *v *= 255.0);
+        }
+        let name = if plain { case.name.clone() } else { format!("{}/{s}", case.name) };
+        pictures.push(Picture { name, size, grey, mask, organ, part: Part::Unused });
     }
     Ok(pictures)
 }

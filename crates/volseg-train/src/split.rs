@@ -76,6 +76,7 @@ mod tests {
             path: "x".into(),
             modality: Modality::Xray,
             organ: "lungs".into(),
+            label: None,
             batch: 4,
             group_column: None,
             split: Some(SplitRule { seed, test: 0.25, validation: 0.1 }),

@@ -48,6 +48,7 @@ fn set(folder: &Path) -> PictureSet {
         path: folder.to_owned(),
         modality: Modality::Ultrasound,
         organ: "breast_tumor".into(),
+        label: None,
         batch: 4,
         group_column: None,
         split: Some(SplitRule { seed: 3, test: 0.0, validation: 0.2 }),

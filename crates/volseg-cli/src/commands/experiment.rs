@@ -119,6 +119,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
             path: args.data.clone(),
             modality,
             organ,
+            label: None,
             batch: 8,
             group_column: args.group_column.clone().or_else(|| group_column(&args.data)),
             split: None,
