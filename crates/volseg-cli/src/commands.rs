@@ -35,6 +35,8 @@ commands! {
     Phantom phantom,
     Prompt prompt,
     Segment segment,
+    Serve serve,
+    Slicer slicer,
     Train train,
     Weights weights,
 }

@@ -16,6 +16,7 @@ mod options;
 mod page;
 mod plots;
 mod request;
+mod slicer;
 mod version;
 
 use clap::Parser;
@@ -42,7 +43,11 @@ Examples:
 pub fn main() -> std::process::ExitCode {
     allocator::keep_large_blocks();
     allocator::one_thread_inside();
-    run(std::env::args_os()).into()
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match slicer::asked(&arguments) {
+        Some(arguments) => slicer::main(arguments).into(),
+        None => run(arguments).into(),
+    }
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> exit::ExitCode {

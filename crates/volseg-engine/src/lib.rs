@@ -9,6 +9,7 @@ pub mod batch;
 mod body;
 mod cleanup;
 mod error;
+mod interactive;
 mod judgement;
 mod modality;
 mod oracle;
@@ -23,6 +24,7 @@ mod statistics;
 
 pub use body::View;
 pub use error::Error;
+pub use interactive::{Doubt, OpenCase, Reading, SliceAnswer, plane_across};
 pub use judgement::{Judgement, ShownMask};
 pub use modality::{ModalityGuess, guess_modality};
 pub use oracle::{ORACLE_MIN_PIXELS, Per, boxes_from, points_from};

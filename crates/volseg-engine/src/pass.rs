@@ -4,7 +4,7 @@ use crate::body::View;
 use crate::{Error, Prompt};
 use candle_core::{Device, Tensor};
 use volseg_geometry::{AnyVolume, OrganId};
-use volseg_model::embedded::{Network, PromptRow};
+use volseg_model::embedded::{Features, Network, PromptRow};
 
 /// A first mask of fewer network pixels does not start a second pass.
 const MIN_FIRST_PIXELS: usize = 3;
@@ -33,6 +33,32 @@ pub(crate) enum Question<'a> {
     Prompts(&'a [Prompt]),
 }
 
+/// What one reading of a slice leaves for any number of questions.
+pub(crate) struct Encoded {
+    features: Features,
+    /// First mask of every organ token: `side * side` logits.
+    pub(crate) dense: Vec<Vec<f32>>,
+}
+
+impl Encoded {
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        let f = &self.features;
+        let tensors = [&f.embedding, &f.dense].into_iter().chain(&f.levels).map(|t| t.elem_count());
+        4 * (tensors.sum::<usize>() + self.dense.iter().map(Vec::len).sum::<usize>())
+    }
+}
+
+/// Reads a slice.
+pub(crate) fn encode(net: &Network, volume: &AnyVolume, view: &View, slice: usize) -> Result<Encoded, Error> {
+    let side = view.side;
+    let device = |e: candle_core::Error| Error::Model(e.into());
+    let x = Tensor::from_vec(view.input(volume, slice), (1, side, side, 3), &Device::Cpu).map_err(device)?;
+    let features = net.encoder.forward(&x)?;
+    let dense = features.dense.squeeze(0).and_then(|d| d.t()?.contiguous()?.to_vec2::<f32>()).map_err(device)?;
+    Ok(Encoded { features, dense })
+}
+
 /// Reads a slice and answers. Organs without an answer were not found.
 pub(crate) fn ask(
     net: &Network,
@@ -41,11 +67,37 @@ pub(crate) fn ask(
     slice: usize,
     question: &Question<'_>,
 ) -> Result<Vec<Answer>, Error> {
+    answer(net, &encode(net, volume, view, slice)?, view, question)
+}
+
+/// Logits in fixed point for one row, and the predicted IoU.
+pub(crate) fn decode_row(net: &Network, encoded: &Encoded, row: PromptRow) -> Result<(Vec<i16>, f32), Error> {
+    let device = |e: candle_core::Error| Error::Model(e.into());
+    let bounds = row.bounds.filter(|_| row.prior.is_none());
+    let decoded = net.decoder.forward(&encoded.features, &[row])?;
+    let logits = decoded.logits.flatten_all().and_then(|l| l.to_vec1::<f32>()).map_err(device)?;
+    let iou = decoded.iou.to_vec1::<f32>().map_err(device)?.first().copied().unwrap_or_default();
+    let mut fixed = fixed_point(&logits);
+    if let Some(b) = bounds {
+        keep_inside(&mut fixed, b, net.config.side);
+    }
+    Ok((fixed, iou))
+}
+
+fn fixed_point(logits: &[f32]) -> Vec<i16> {
+    logits.iter().map(|l| (l * STEPS).clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16).collect()
+}
+
+/// Answers a question about a slice that was read.
+pub(crate) fn answer(
+    net: &Network,
+    encoded: &Encoded,
+    view: &View,
+    question: &Question<'_>,
+) -> Result<Vec<Answer>, Error> {
     let side = view.side;
     let device = |e: candle_core::Error| Error::Model(e.into());
-    let x = Tensor::from_vec(view.input(volume, slice), (1, side, side, 3), &Device::Cpu).map_err(device)?;
-    let features = net.encoder.forward(&x)?;
-    let dense = features.dense.squeeze(0).and_then(|d| d.t()?.contiguous()?.to_vec2::<f32>()).map_err(device)?;
+    let dense = &encoded.dense;
     let mut rows = Vec::new();
     let mut organs = Vec::new();
     match question {
@@ -64,7 +116,7 @@ pub(crate) fn ask(
         }
         Question::Prompts(list) => {
             for p in *list {
-                rows.push(prompt_row(view, p, &dense));
+                rows.push(prompt_row(view, p, dense));
                 organs.push(p.organ.get());
             }
         }
@@ -72,7 +124,7 @@ pub(crate) fn ask(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let decoded = net.decoder.forward(&features, &rows)?;
+    let decoded = net.decoder.forward(&encoded.features, &rows)?;
     let logits = decoded.logits.to_vec2::<f32>().map_err(device)?;
     let iou = decoded.iou.to_vec1::<f32>().map_err(device)?;
     let by_prompt = matches!(question, Question::Prompts(_));
@@ -81,8 +133,7 @@ pub(crate) fn ask(
         if !by_prompt && iou < MIN_IOU {
             continue;
         }
-        let mut fixed: Vec<i16> =
-            logits.iter().map(|l| (l * STEPS).clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16).collect();
+        let mut fixed = fixed_point(&logits);
         if let (true, Some(b)) = (by_prompt, row.bounds) {
             keep_inside(&mut fixed, b, side);
         }

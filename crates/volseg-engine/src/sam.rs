@@ -11,7 +11,7 @@ use volseg_geometry::{LabelMap, Modality, OrganId, PixelBox, Plane, SliceStack, 
 use volseg_io::Image;
 use volseg_model::picture::Picture;
 use volseg_model::prompt_encoder::Point;
-use volseg_model::sam::{PromptSet, SamModel};
+use volseg_model::sam::{Embedding, PromptSet, SamModel};
 
 /// One organ's answer on a slice: probabilities of the shown slice, row by row.
 struct Answer {
@@ -150,7 +150,7 @@ pub(crate) fn segment(
 
 /// The values that become 0 and 255. Without a window the whole volume's range, as SAM-Med2D was trained (specs: organs.md
 /// section 3).
-fn grey_bounds(image: &Image, window: Option<Window>) -> (f32, f32) {
+pub(crate) fn grey_bounds(image: &Image, window: Option<Window>) -> (f32, f32) {
     let n: usize = image.volume.dim().iter().product();
     let value = |i: usize| (image.volume.value(i) * image.slope + image.intercept) as f32;
     match window {
@@ -166,14 +166,24 @@ fn grey_bounds(image: &Image, window: Option<Window>) -> (f32, f32) {
     }
 }
 
-fn one_slice(
+/// What the image encoder made of one slice.
+pub(crate) struct SamReading(Embedding);
+
+impl SamReading {
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        4 * self.0.features.elem_count()
+    }
+}
+
+/// Reads a slice; `bounds` are the values that become 0 and 255 (pictures keep their own).
+pub(crate) fn read(
     model: &SamModel,
     image: &Image,
     stack: &SliceStack,
     slice: usize,
     bounds: Option<(f32, f32)>,
-    prompts: &[&Prompt],
-) -> Result<Vec<Answer>, Error> {
+) -> Result<SamReading, Error> {
     let [w, h] = stack.shown_size();
     let picture = match (bounds, image.rgb()) {
         (None, Some(rgb)) => Picture::rgb(w, h, rgb.to_vec())?,
@@ -188,7 +198,32 @@ fn one_slice(
             Picture::grey(w, h, &grey)?
         }
     };
-    let embedding = model.embed(&picture)?;
+    Ok(SamReading(model.embed(&picture)?))
+}
+
+/// Logits of the shown slice, row by row, and the predicted IoU.
+pub(crate) fn decode(
+    model: &SamModel,
+    reading: &SamReading,
+    stack: &SliceStack,
+    prompt: &Prompt,
+) -> Result<(Vec<f32>, f32), Error> {
+    let decoded = model.decode(&reading.0, &[shown(stack, prompt)])?;
+    let one = decoded.first().ok_or_else(|| Error::Request("the model gave no mask".into()))?;
+    // Through probabilities, since MedSAM enlarges those.
+    let logit = |p: f32| (p.max(1e-7) / (1.0 - p).max(1e-7)).ln();
+    Ok((model.postprocess(&reading.0, one).into_iter().map(logit).collect(), one.iou))
+}
+
+fn one_slice(
+    model: &SamModel,
+    image: &Image,
+    stack: &SliceStack,
+    slice: usize,
+    bounds: Option<(f32, f32)>,
+    prompts: &[&Prompt],
+) -> Result<Vec<Answer>, Error> {
+    let SamReading(embedding) = read(model, image, stack, slice, bounds)?;
     let sets: Vec<PromptSet> = prompts.iter().map(|p| shown(stack, p)).collect();
     let decoded = model.decode(&embedding, &sets)?;
     let mut answers: Vec<Answer> = Vec::new();

@@ -53,7 +53,7 @@ pub struct Segmentation {
 
 /// Organs that the embedded model looks for by default.
 #[must_use]
-fn organs_of(modality: Modality) -> Vec<OrganId> {
+pub(crate) fn organs_of(modality: Modality) -> Vec<OrganId> {
     let ids: &[u8] = match modality {
         Modality::Ct => &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
         Modality::Xray => &[16],
@@ -169,7 +169,7 @@ pub(crate) fn stack_of(image: &Image, plane: Plane) -> SliceStack {
 }
 
 /// X-ray or ultrasound: whichever first mask the network is surer of. Asked-for organs decide if they can.
-fn decide_picture(net: &Network, image: &Image, request: &Request, stack: SliceStack) -> Result<Modality, Error> {
+pub(crate) fn decide_picture(net: &Network, image: &Image, request: &Request, stack: SliceStack) -> Result<Modality, Error> {
     let asks = |id: u8| request.organs.as_ref().is_some_and(|l| l.iter().any(|o| o.get() == id));
     if asks(16) || asks(17) {
         return Ok(if asks(16) { Modality::Xray } else { Modality::Ultrasound });

@@ -50,5 +50,5 @@ pub use limits::{Limits, ReadOptions};
 pub use locator::Locator;
 pub use metaimage::MetaHeader;
 pub use nifti::NiftiHeader;
-pub use output::{write, write_f32, write_labels};
+pub use output::{nrrd_bytes, write, write_f32, write_labels};
 pub use survey::{Found, Survey, read_found, survey};

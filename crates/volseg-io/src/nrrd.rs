@@ -5,7 +5,7 @@ mod segments;
 mod write;
 
 pub(crate) use segments::colour;
-pub(crate) use write::{Form, write};
+pub(crate) use write::{Form, raw, write};
 
 use crate::{
     Error, Image, ReadOptions, Result,

@@ -103,6 +103,33 @@ pub fn write_labels(path: &Path, labels: &LabelMap, reference: &Image, organs: &
     )
 }
 
+/// The bytes of an uncompressed `.nrrd` of label values on the grid of `reference`: for answers over a network, where
+/// compression would take longer than the way.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] if the map is not as large as `reference`; [`Error::CannotHold`] for a grid without an inverse.
+pub fn nrrd_bytes(labels: &AnyVolume, reference: &Image) -> Result<Vec<u8>> {
+    if labels.dim() != reference.volume.dim() {
+        return Err(Error::InvalidArgument {
+            what: "label map",
+            found: format!("{:?} voxels", labels.dim()),
+            expected: format!("{:?}, as the image has", reference.volume.dim()),
+        });
+    }
+    nrrd::raw(&Content {
+        bytes: labels.bytes(),
+        kind: labels.kind(),
+        dim: labels.dim(),
+        frames: 1,
+        affine: *reference.volume.affine(),
+        slope: 1.0,
+        intercept: 0.0,
+        header: &reference.header,
+        names: &[],
+        organs: &[],
+    })
+}
+
 /// Writes `count` maps of 32-bit floats that follow each other in `values`, each on the grid of `reference`: a 4th axis for
 /// more than one.
 ///

@@ -18,7 +18,7 @@ pub(crate) enum Form {
 
 pub(crate) fn write(path: &Path, content: &Content<'_>, form: Form) -> Result<()> {
     let cannot = || Error::io("write", path);
-    let mut header = header(content)?;
+    let mut header = header(content, "gzip")?;
     if form == Form::Segmentation {
         header += &segment_lines(content)?;
     }
@@ -40,7 +40,17 @@ pub(crate) fn write(path: &Path, content: &Content<'_>, form: Form) -> Result<()
     file.commit()
 }
 
-fn header(content: &Content<'_>) -> Result<String> {
+/// The whole file in memory, voxels uncompressed.
+pub(crate) fn raw(content: &Content<'_>) -> Result<Vec<u8>> {
+    let header = header(content, "raw")?;
+    let mut out = Vec::with_capacity(header.len() + 1 + content.bytes.len());
+    out.extend_from_slice(header.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(content.bytes);
+    Ok(out)
+}
+
+fn header(content: &Content<'_>, encoding: &str) -> Result<String> {
     content.affine.check().map_err(|e| Error::CannotHold { format: FORMAT, what: e.to_string() })?;
     let [x, y, z] = content.dim;
     let lps = |v: [f64; 3]| format!("({})", number_text::join(&[0.0 - v[0], 0.0 - v[1], v[2]]).replace(' ', ","));
@@ -60,7 +70,7 @@ fn header(content: &Content<'_>) -> Result<String> {
     if content.kind.bytes() > 1 {
         let _ = writeln!(out, "endian: {}", if cfg!(target_endian = "big") { "big" } else { "little" });
     }
-    let _ = write!(out, "encoding: gzip\nspace origin: {}\n", lps(content.affine.origin()));
+    let _ = write!(out, "encoding: {encoding}\nspace origin: {}\n", lps(content.affine.origin()));
     Ok(out)
 }
 

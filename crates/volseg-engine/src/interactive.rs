@@ -1,0 +1,426 @@
+//! One image that is asked about slice by slice: opened once, a slice read on demand, any number of prompts answered from
+//! that reading. The caller keeps the readings, since only it knows how much memory there is.
+
+use crate::body::View;
+use crate::pass::{self, ABSENT, Encoded, Question, STEPS};
+use crate::sam::{self, SamReading};
+use crate::segment::{decide_picture, organs_of, stack_of};
+use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, Request, guess_modality};
+use std::sync::Arc;
+use volseg_geometry::{Affine, Modality, OrganId, PixelBox, Plane, SliceStack, resize_bilinear_into};
+use volseg_io::Image;
+
+/// Following ends where less than this part of the mask lies over the mask of the slice before.
+const LEAST_OVERLAP: f64 = 0.3;
+/// A followed mask of fewer pixels of the slice is taken as the organ's end.
+const LEAST_PIXELS: usize = 4;
+
+/// An image opened with a model.
+pub struct OpenCase {
+    image: Arc<Image>,
+    model: Arc<Model>,
+    plane: Plane,
+    stack: SliceStack,
+    modality: Modality,
+    view: Option<View>,
+    grey: Option<(f32, f32)>,
+}
+
+/// What the network made of one slice; [`OpenCase::read`] makes it, [`OpenCase::answer`] uses it.
+pub struct Reading(Kind);
+
+enum Kind {
+    Embedded(Box<Encoded>),
+    Sam(Box<SamReading>),
+}
+
+impl Reading {
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Kind::Embedded(e) => e.bytes(),
+            Kind::Sam(s) => s.bytes(),
+        }
+    }
+}
+
+/// A mask of one slice, before a threshold is chosen.
+#[derive(Clone, Debug)]
+pub struct SliceAnswer {
+    /// Pixels along stored x and y.
+    pub size: [usize; 2],
+    /// Logits of the stored pixels, x fastest.
+    pub logits: Vec<f32>,
+    /// IoU that the network expects of its mask.
+    pub iou: f32,
+}
+
+impl SliceAnswer {
+    /// 1 where the probability is above `threshold`, stored pixels, x fastest.
+    #[must_use]
+    pub fn mask(&self, threshold: f32) -> Vec<u8> {
+        let cut = (threshold / (1.0 - threshold)).ln();
+        self.logits.iter().map(|&l| u8::from(l > cut)).collect()
+    }
+
+    /// The masks at [`CANDIDATE_THRESHOLDS`].
+    #[must_use]
+    pub fn candidates(&self) -> [Vec<u8>; 4] {
+        CANDIDATE_THRESHOLDS.map(|t| self.mask(t))
+    }
+}
+
+/// How unsure the network is about an organ on a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Doubt {
+    /// The organ.
+    pub organ: OrganId,
+    /// Pixels with a probability in the band of the candidates (0.3 to 0.6) as a part of those above 0.3: 0 is sure.
+    pub band: f64,
+    /// Predicted IoU.
+    pub iou: f32,
+}
+
+/// The plane whose slices follow each other along a stored axis (2: the slices as most files and viewers count them).
+#[must_use]
+pub fn plane_across(affine: &Affine, axis: usize) -> Plane {
+    let all = [Plane::Axial, Plane::Coronal, Plane::Sagittal];
+    let orientation = affine.orientation();
+    all.into_iter().find(|p| orientation.axis_along(p.normal()) == axis).unwrap_or(Plane::Axial)
+}
+
+impl OpenCase {
+    /// Opens an image. `modality` and `plane` are found out where they are not given (axial for volumes).
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a modality that the model does not know.
+    pub fn new(
+        image: Arc<Image>,
+        model: Arc<Model>,
+        modality: Option<Modality>,
+        plane: Option<Plane>,
+    ) -> Result<Self, Error> {
+        let plane = plane.unwrap_or(Plane::Axial);
+        let stack = stack_of(&image, plane);
+        let picture = image.is_picture();
+        let declared = modality.or(image.modality);
+        let guess = guess_modality(&image.volume, image.slope, image.intercept, picture, declared);
+        let (modality, view, grey) = match &*model {
+            Model::Embedded { network, .. } => {
+                let modality = match guess.modality {
+                    Some(Modality::Mr) => {
+                        return Err(Error::Request("the embedded model was not trained on MR".into()));
+                    }
+                    Some(m) => m,
+                    None => decide_picture(network, &image, &Request::default(), stack)?,
+                };
+                let (v, side) = (&image.volume, network.config.side);
+                let view = View::new(v, image.slope, image.intercept, stack, modality, None, side, picture);
+                (modality, Some(view), None)
+            }
+            Model::Sam { .. } => {
+                let grey = (!picture).then(|| sam::grey_bounds(&image, None));
+                (guess.modality.unwrap_or(Modality::Xray), None, grey)
+            }
+        };
+        Ok(Self { image, model, plane, stack, modality, view, grey })
+    }
+
+    /// The image.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Plane of the slices.
+    #[must_use]
+    pub fn plane(&self) -> Plane {
+        self.plane
+    }
+
+    /// The slices.
+    #[must_use]
+    pub fn stack(&self) -> &SliceStack {
+        &self.stack
+    }
+
+    /// What the image is.
+    #[must_use]
+    pub fn modality(&self) -> Modality {
+        self.modality
+    }
+
+    /// Organs that the model finds by name in this image.
+    #[must_use]
+    pub fn organs(&self) -> Vec<OrganId> {
+        match &*self.model {
+            Model::Embedded { .. } => organs_of(self.modality),
+            Model::Sam { .. } => Vec::new(),
+        }
+    }
+
+    /// Reads a slice: the slow half of an answer.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a slice that the image has not.
+    pub fn read(&self, slice: usize) -> Result<Reading, Error> {
+        if slice >= self.stack.slices {
+            return Err(Error::Request(format!("slice {slice}: the image has slices 0 to {}", self.stack.slices - 1)));
+        }
+        Ok(Reading(match (&*self.model, &self.view) {
+            (Model::Embedded { network, .. }, Some(view)) => {
+                Kind::Embedded(Box::new(pass::encode(network, &self.image.volume, view, slice)?))
+            }
+            (Model::Sam { model, .. }, _) => {
+                Kind::Sam(Box::new(sam::read(model, &self.image, &self.stack, slice, self.grey)?))
+            }
+            _ => return Err(Error::Request("the model does not fit".into())),
+        }))
+    }
+
+    /// The mask for a prompt. A named organ without box and points is looked for by its name; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a prompt that the model cannot use; the network's own errors.
+    pub fn answer(&self, reading: &Reading, prompt: &Prompt) -> Result<Option<SliceAnswer>, Error> {
+        let bare = prompt.bounds.is_none() && prompt.points.is_empty();
+        match (&*self.model, &reading.0, &self.view) {
+            (Model::Embedded { network, .. }, Kind::Embedded(encoded), Some(view)) => {
+                if bare {
+                    let known = self.organs();
+                    if !prompt.named || !known.contains(&prompt.organ) {
+                        return Err(Error::Request(
+                            "give a box, points, or the name of an organ that the model knows in this image".into(),
+                        ));
+                    }
+                    let found = pass::answer(network, encoded, view, &Question::Organs(&[prompt.organ]))?;
+                    return Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)));
+                }
+                let (logits, iou) = pass::decode_row(network, encoded, pass::prompt_row(view, prompt, &encoded.dense))?;
+                Ok(Some(self.enlarge(&logits, iou, view)))
+            }
+            (Model::Sam { model, .. }, Kind::Sam(reading), _) => {
+                if bare {
+                    return Err(Error::Request("this model needs a box or points".into()));
+                }
+                let (shown, iou) = sam::decode(model, reading, &self.stack, prompt)?;
+                let mut logits = vec![0f32; shown.len()];
+                for (p, l) in shown.iter().enumerate() {
+                    logits[self.stored(p)] = *l;
+                }
+                Ok(Some(SliceAnswer { size: self.stack.size, logits, iou }))
+            }
+            _ => Err(Error::Request("the slice was read by another model".into())),
+        }
+    }
+
+    /// How unsure the model is about every organ that it finds on a slice by name.
+    ///
+    /// # Errors
+    /// The network's own errors.
+    pub fn doubts(&self, reading: &Reading) -> Result<Vec<Doubt>, Error> {
+        let (Model::Embedded { network, .. }, Kind::Embedded(encoded), Some(view)) =
+            (&*self.model, &reading.0, &self.view)
+        else {
+            return Ok(Vec::new());
+        };
+        let steps = |t: f32| ((t / (1.0 - t)).ln() * STEPS) as i16;
+        let (low, high) = (steps(CANDIDATE_THRESHOLDS[0]), steps(CANDIDATE_THRESHOLDS[3]));
+        let found = pass::answer(network, encoded, view, &Question::Organs(&self.organs()))?;
+        Ok(found
+            .iter()
+            .filter_map(|a| {
+                let above = a.logits.iter().filter(|&&l| l > low).count();
+                let band = a.logits.iter().filter(|&&l| l > low && l <= high).count();
+                let organ = OrganId::new(a.organ)?;
+                (above > 0).then(|| Doubt { organ, band: band as f64 / above as f64, iou: a.iou })
+            })
+            .collect())
+    }
+
+    /// Follows what `seeds` show to the slices around, inside `range`: the mask of a slice is the box (and first mask) of the
+    /// next, until it ends. `read` gives readings, kept or new. Slices in rising order.
+    ///
+    /// # Errors
+    /// As [`OpenCase::read`] and [`OpenCase::answer`].
+    pub fn follow(
+        &self,
+        seeds: &[Prompt],
+        range: std::ops::Range<usize>,
+        threshold: f32,
+        read: &dyn Fn(usize) -> Result<Arc<Reading>, Error>,
+        progress: &dyn Fn(usize, usize) -> Result<(), Error>,
+    ) -> Result<Vec<(usize, SliceAnswer)>, Error> {
+        let mut found = std::collections::BTreeMap::new();
+        for seed in seeds {
+            let answer = self.answer(&*read(seed.slice)?, seed)?;
+            found.extend(answer.map(|a| (seed.slice, a)));
+        }
+        let starts: Vec<usize> = found.keys().copied().collect();
+        let total = range.len();
+        for &start in &starts {
+            for step in [1isize, -1] {
+                let mut slice = start;
+                while let Some(next) = slice.checked_add_signed(step).filter(|n| range.contains(n)) {
+                    // Another seed goes on from its own, better answer.
+                    if found.contains_key(&next) {
+                        break;
+                    }
+                    progress(found.len(), total)?;
+                    let Some(before) = found.get(&slice) else { break };
+                    let Some(answer) = self.carry(&*read(next)?, next, before, seeds, threshold)? else { break };
+                    found.insert(next, answer);
+                    slice = next;
+                }
+            }
+        }
+        progress(total, total)?;
+        Ok(found.into_iter().collect())
+    }
+
+    /// The mask of a slice from that of its neighbour; `None` where it ends.
+    fn carry(
+        &self,
+        reading: &Reading,
+        slice: usize,
+        before: &SliceAnswer,
+        seeds: &[Prompt],
+        threshold: f32,
+    ) -> Result<Option<SliceAnswer>, Error> {
+        let old = before.mask(threshold);
+        let (Some(bounds), Some(seed)) = (PixelBox::of_mask(&old, before.size[0]), seeds.first()) else {
+            return Ok(None);
+        };
+        let prompt = Prompt { slice, bounds: Some(bounds), points: Vec::new(), ..seed.clone() };
+        let Some(answer) = self.answer(reading, &prompt)? else { return Ok(None) };
+        let new = answer.mask(threshold);
+        let pixels = new.iter().filter(|&&v| v != 0).count();
+        let both = new.iter().zip(&old).filter(|(n, o)| **n != 0 && **o != 0).count();
+        let ended = pixels < LEAST_PIXELS || answer.iou < pass::MIN_IOU || (both as f64) < LEAST_OVERLAP * pixels as f64;
+        Ok((!ended).then_some(answer))
+    }
+
+    /// Stored pixel number of a shown pixel number.
+    fn stored(&self, shown: usize) -> usize {
+        let w = self.stack.shown_size()[0];
+        let (x, y) = self.stack.to_stored((shown % w) as f32 + 0.5, (shown / w) as f32 + 0.5);
+        x as usize + self.stack.size[0] * y as usize
+    }
+
+    fn enlarge(&self, fixed: &[i16], iou: f32, view: &View) -> SliceAnswer {
+        let [x0, y0, w, h] = view.crop;
+        let small: Vec<f32> = fixed.iter().map(|&l| f32::from(l) / STEPS).collect();
+        let mut large = vec![0f32; w * h];
+        resize_bilinear_into(&small, view.side, view.side, w, h, &mut large);
+        let size = self.stack.size;
+        let mut logits = vec![f32::from(ABSENT) / STEPS; size[0] * size[1]];
+        let columns = self.stack.shown_size()[0];
+        for (i, l) in large.iter().enumerate() {
+            logits[self.stored((y0 + i / w) * columns + x0 + i % w)] = *l;
+        }
+        SliceAnswer { size, logits, iou }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PromptMode, PromptSet, segment};
+    use volseg_geometry::{Orientation, Volume};
+
+    struct Silent;
+    impl crate::Observer for Silent {
+        fn progress(&self, _: crate::Stage, _: usize, _: usize) {}
+    }
+
+    fn model() -> Arc<Model> {
+        let bytes = volseg_model::embedded::SHIPPED;
+        Arc::new(Model::embedded(bytes, String::new()).unwrap())
+    }
+
+    /// A body of soft tissue with a brighter ball, in any orientation.
+    fn image(orientation: &str) -> Arc<Image> {
+        let dim = [48, 40, 6];
+        let voxels = (0..48 * 40 * 6).map(|n| {
+            let (x, y, z) = ((n % 48) as f64 - 30.0, (n / 48 % 40) as f64 - 18.0, (n / 1920) as f64 - 3.0);
+            let ball = x * x + y * y + 4.0 * z * z < 60.0;
+            let body = ((x + 6.0) / 22.0).powi(2) + (y / 17.0).powi(2) < 1.0;
+            if ball { 130i16 } else if body { 40 } else { -1000 }
+        });
+        let affine = Affine::from_spacing_mm([6.0, 6.0, 5.0]);
+        let volume = Volume::from_vec(voxels.collect(), dim, affine).unwrap();
+        Arc::new(Image::from_volume(volume.reoriented(orientation.parse::<Orientation>().unwrap()).into()))
+    }
+
+    #[test]
+    fn a_click_gives_the_mask_of_a_prompt_file() {
+        let model = model();
+        for orientation in ["RAS", "LPI", "ASR"] {
+            let image = image(orientation);
+            let case = OpenCase::new(image.clone(), model.clone(), None, None).unwrap();
+            let size = case.stack().size;
+            let prompt = Prompt {
+                organ: OrganId::new(6).unwrap(),
+                named: false,
+                slice: 3,
+                bounds: Some(PixelBox { x0: 5.0, y0: 4.0, x1: size[0] as f32 - 5.0, y1: size[1] as f32 - 4.0 }),
+                points: vec![[size[0] as f32 / 2.0, size[1] as f32 / 2.0, 1.0]],
+            };
+            let reading = case.read(3).unwrap();
+            assert!(reading.bytes() > 1 << 20);
+            let answer = case.answer(&reading, &prompt).unwrap().unwrap();
+            let prompts = PromptSet { plane: Some(Plane::Axial), prompts: vec![prompt] };
+            let request =
+                Request { prompts: PromptMode::Given { prompts, oracle: false }, ..Request::default() };
+            let whole = segment(&image, &model, &request, 1, &Silent).unwrap();
+            let mask = answer.mask(0.5);
+            for y in 0..size[1] {
+                for x in 0..size[0] {
+                    let there = whole.labels.voxels()[case.stack().linear(x, y, 3)];
+                    assert_eq!(there != 0, mask[y * size[0] + x] != 0, "{orientation} {x} {y}");
+                }
+            }
+            let counts: Vec<usize> =
+                answer.candidates().iter().map(|m| m.iter().filter(|&&v| v != 0).count()).collect();
+            assert!(counts.is_sorted_by(|a, b| a >= b), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn slices_beyond_the_image_and_empty_prompts_are_refused() {
+        let case = OpenCase::new(image("RAS"), model(), None, None).unwrap();
+        assert!(case.read(6).is_err());
+        let bare = Prompt { organ: OrganId::new(17).unwrap(), named: true, slice: 0, bounds: None, points: vec![] };
+        assert!(case.answer(&case.read(0).unwrap(), &bare).is_err());
+    }
+
+    #[test]
+    fn the_plane_across_the_third_axis_follows_the_orientation() {
+        for (orientation, plane) in [("RAS", Plane::Axial), ("LSP", Plane::Coronal), ("ASR", Plane::Sagittal)] {
+            assert_eq!(plane_across(image(orientation).volume.affine(), 2), plane);
+        }
+    }
+
+    #[test]
+    fn following_stays_in_its_range_and_counts_slices_once() {
+        let case = OpenCase::new(image("RAS"), model(), None, None).unwrap();
+        let seed = Prompt {
+            organ: OrganId::new(6).unwrap(),
+            named: false,
+            slice: 3,
+            bounds: Some(PixelBox { x0: 22.0, y0: 10.0, x1: 38.0, y1: 26.0 }),
+            points: vec![],
+        };
+        let read = |s: usize| case.read(s).map(Arc::new);
+        let found = case.follow(&[seed], 2..5, 0.5, &read, &|_, _| Ok(())).unwrap();
+        assert!(!found.is_empty() && found.iter().all(|(s, _)| (2..5).contains(s)));
+        assert!(found.windows(2).all(|w| w[0].0 < w[1].0));
+    }
+}

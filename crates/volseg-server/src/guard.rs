@@ -1,0 +1,176 @@
+//! What stands before every handler: host, origin, token, CORS, counting, and reading refused bodies to their end.
+
+use crate::{App, forms::IDLE, refusal::Refusal};
+use axum::{
+    body::{Body, Bytes},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http_body_util::BodyExt;
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// After a refusal at most so much of the body is read, so that the client sees the answer and not a reset connection.
+const DRAIN: u64 = 4 << 30;
+/// And for so long.
+const DRAIN_TIME: Duration = Duration::from_secs(120);
+
+pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let origin = request.headers().get(header::ORIGIN).and_then(|o| o.to_str().ok()).map(ToOwned::to_owned);
+    let expects = request.headers().contains_key(header::EXPECT);
+    let sends_body = matches!(*request.method(), Method::PUT | Method::POST);
+    let (parts, body) = request.into_parts();
+    let shared = Arc::new(Mutex::new(body));
+    let request = Request::from_parts(parts, Body::new(Shared(shared.clone())));
+    let mut response = match admit(&app, &request, origin.as_deref()) {
+        Err(refusal) => refusal.into_response(),
+        Ok(()) if request.method() == Method::OPTIONS => preflight(&app, origin.as_deref()),
+        Ok(()) => next.run(request).await,
+    };
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED && response.headers().get(header::CONTENT_TYPE).is_none() {
+        response = (response.status(), axum::Json(serde_json::json!({ "detail": "this method is not allowed here" })))
+            .into_response();
+    }
+    if response.status().is_client_error() && sends_body && !expects {
+        let _ = tokio::time::timeout(DRAIN_TIME, drain(shared)).await;
+    }
+    if let Some(origin) = origin.filter(|o| app.settings.allow_origin.contains(o))
+        && let Ok(value) = HeaderValue::from_str(&origin)
+    {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    app.metrics.answered(&route, response.status().as_u16());
+    response
+}
+
+fn admit(app: &App, request: &Request, origin: Option<&str>) -> Result<(), Refusal> {
+    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
+    // A page of another site can make a browser talk to a loopback address under that site's name.
+    if app.loopback && !host_allowed(host, &app.settings.allow_host) {
+        return Err(Refusal::forbidden("the Host of the request is not this server"));
+    }
+    if let Some(origin) = origin {
+        let own = origin.split_once("://").is_some_and(|(_, o)| o.eq_ignore_ascii_case(host));
+        if !own && !app.settings.allow_origin.iter().any(|o| o == origin) {
+            return Err(Refusal::forbidden("pages of other sites may not use this server (--allow-origin)"));
+        }
+    }
+    let path = request.uri().path();
+    let open = matches!(path, "/" | "/healthz" | "/auth" | "/auth/" | "/auth/token")
+        || path.starts_with("/page/")
+        || request.method() == Method::OPTIONS;
+    match &app.settings.token {
+        Some(token) if !open && !bearer(request.headers()).is_some_and(|t| same(t, token)) => {
+            Err(Refusal::unauthorised())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn host_allowed(host: &str, allowed: &[String]) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |h| h.0);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || allowed.iter().any(|a| a.eq_ignore_ascii_case(name))
+}
+
+/// The token of `Authorization: bearer ...`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Compares in a time that does not depend on where the texts differ.
+pub(crate) fn same(a: &str, b: &str) -> bool {
+    // Hashes of a random-looking length hide the length as well; `Hash`'s comparison takes constant time.
+    blake3::hash(a.as_bytes()) == blake3::hash(b.as_bytes())
+}
+
+fn preflight(app: &App, origin: Option<&str>) -> Response {
+    if !origin.is_some_and(|o| app.settings.allow_origin.iter().any(|a| a == o)) {
+        return Refusal::forbidden("pages of other sites may not use this server (--allow-origin)").into_response();
+    }
+    let allow = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, accept"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, allow).into_response()
+}
+
+async fn drain(body: Arc<Mutex<Body>>) {
+    let mut left = DRAIN;
+    loop {
+        let mut rest = Shared(body.clone());
+        match tokio::time::timeout(IDLE, rest.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                let n = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match left.checked_sub(n) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+            _ => return,
+        }
+    }
+}
+
+/// A body that can be read on by another after its first reader gave up.
+struct Shared(Arc<Mutex<Body>>);
+
+impl hyper::body::Body for Shared {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        let mut body = crate::desk::lock(&self.0);
+        Pin::new(&mut *body).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        crate::desk::lock(&self.0).size_hint()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        crate::desk::lock(&self.0).is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_this_server() {
+        for good in ["localhost", "localhost:8000", "127.0.0.1:80", "[::1]:8000", "127.0.0.2"] {
+            assert!(host_allowed(good, &[]), "{good}");
+        }
+        for bad in ["", "evil.example", "localhost.evil.example:8000", "10.0.0.1", "127.0.0.1.evil.example"] {
+            assert!(!host_allowed(bad, &[]), "{bad}");
+        }
+        assert!(host_allowed("Segment.Example:443", &["segment.example".into()]));
+    }
+
+    #[test]
+    fn tokens_are_bearer_tokens() {
+        let headers = |v: &str| HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(v).unwrap())]);
+        assert_eq!(bearer(&headers("bearer abc")), Some("abc"));
+        assert_eq!(bearer(&headers("Bearer abc")), Some("abc"));
+        assert_eq!(bearer(&headers("Basic abc")), None);
+        assert!(same("abc", "abc") && !same("abc", "abd") && !same("abc", ""));
+    }
+}

@@ -1,0 +1,8 @@
+//! `volseg serve` from outside, over real connections.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+mod bad;
+mod clicks;
+mod client;
+mod labels;
+mod monai;
+mod rankings;
