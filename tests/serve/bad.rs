@@ -13,7 +13,10 @@ fn goes_on(server: &Server, what: &str, answer: &crate::client::Answer, status: 
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     assert_eq!(answer.status, status, "{what}: {text}");
     let detail = answer.detail();
-    assert!(detail.len() > 5 && !detail.contains('\n') && !detail.contains("/tmp") && !detail.contains(".rs:"), "{detail}");
+    assert!(
+        detail.len() > 5 && !detail.contains('\n') && !detail.contains("/tmp") && !detail.contains(".rs:"),
+        "{detail}"
+    );
     assert_eq!(server.get("/healthz").status, 200, "after {what}");
 }
 
@@ -35,7 +38,8 @@ fn ids_and_names_that_are_none() {
     ] {
         goes_on(&server, what, &server.infer(model, image, &click), status);
     }
-    let upload = |id: &str| server.send("PUT", &format!("/datastore/?image={id}"), &[("file", Some("a.nrrd"), &volume())]);
+    let upload =
+        |id: &str| server.send("PUT", &format!("/datastore/?image={id}"), &[("file", Some("a.nrrd"), &volume())]);
     goes_on(&server, "an upload without an id", &server.send("PUT", "/datastore/", &[("file", Some("a"), b"x")]), 422);
     goes_on(&server, "an upload with an empty id", &upload(""), 422);
     goes_on(&server, "an upload with a long id", &upload(&long), 422);
@@ -85,23 +89,40 @@ fn parameters_that_cannot_be() {
     }
     let kind = "Content-Type: multipart/form-data; boundary=other\r\n";
     let body = crate::client::form(&[("params", None, b"{}")]);
-    goes_on(&server, "a wrong boundary", &server.call_with("POST", "/infer/embedded-click?image=case_a", kind, &body), 422);
+    goes_on(
+        &server,
+        "a wrong boundary",
+        &server.call_with("POST", "/infer/embedded-click?image=case_a", kind, &body),
+        422,
+    );
     goes_on(&server, "no form", &server.json("POST", "/infer/embedded-click?image=case_a", &json!({})), 422);
-    goes_on(&server, "an unknown output", &server.send("POST", "/infer/embedded-click?image=case_a&output=x", &[]), 422);
-    goes_on(&server, "an output that is off", &server.send("POST", "/infer/embedded-click?image=case_a&output=dicom_seg", &[]), 406);
+    goes_on(
+        &server,
+        "an unknown output",
+        &server.send("POST", "/infer/embedded-click?image=case_a&output=x", &[]),
+        422,
+    );
+    goes_on(
+        &server,
+        "an output that is off",
+        &server.send("POST", "/infer/embedded-click?image=case_a&output=dicom_seg", &[]),
+        406,
+    );
 }
 
 #[test]
 fn volumes_and_labels_that_are_none() {
     let server = Server::start(&["--max-body", "4MiB"]);
     server.upload("case_a");
-    let put = |path: &str, part: &str, name: &str, content: &[u8]| server.send("PUT", path, &[(part, Some(name), content)]);
+    let put =
+        |path: &str, part: &str, name: &str, content: &[u8]| server.send("PUT", path, &[(part, Some(name), content)]);
     goes_on(&server, "letters as a volume", &put("/datastore/?image=b", "file", "a.nrrd", b"hello"), 422);
     goes_on(&server, "an empty volume", &put("/datastore/?image=b", "file", "a.nrrd", b""), 422);
     goes_on(&server, "a cut volume", &put("/datastore/?image=b", "file", "a.nrrd", &volume()[..5000]), 422);
     goes_on(&server, "letters in a session", &put("/session/", "files", "a.nii.gz", b"hello"), 422);
     goes_on(&server, "no file", &server.send("PUT", "/datastore/?image=b", &[("params", None, b"{}")]), 422);
-    let escape = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: ../../../etc/passwd\n\n";
+    let escape =
+        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: ../../../etc/passwd\n\n";
     goes_on(&server, "a header that names a file", &put("/datastore/?image=b", "file", "a.nrrd", escape), 422);
     let large = vec![7u8; 6 << 20];
     goes_on(&server, "more than the limit", &put("/datastore/?image=b", "file", "a.nrrd", &large), 413);
@@ -150,9 +171,10 @@ fn clients_that_leave_wait_or_come_from_elsewhere() {
     assert_eq!(server.get("/datastore/image?image=b").status, 404);
     // Chunks are read as well.
     let form = crate::client::form(&[("file", Some("a.nrrd"), &volume())]);
-    let mut chunked = b"PUT /datastore/?image=c HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\
+    let mut chunked =
+        b"PUT /datastore/?image=c HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\
         Content-Type: multipart/form-data; boundary=b1\r\n\r\n"
-        .to_vec();
+            .to_vec();
     for piece in form.chunks(1000) {
         chunked.extend(format!("{:x}\r\n", piece.len()).bytes());
         chunked.extend_from_slice(piece);

@@ -17,8 +17,7 @@ fn clicks() -> Vec<Value> {
 fn two_hundred_clicks_of_eight_clients_are_those_of_one() {
     let alone = Server::start(&[]);
     alone.upload("case_a");
-    let expected: Vec<Vec<u8>> =
-        clicks().iter().map(|c| alone.infer("embedded-click", "case_a", c).voxels()).collect();
+    let expected: Vec<Vec<u8>> = clicks().iter().map(|c| alone.infer("embedded-click", "case_a", c).voxels()).collect();
     assert!(expected.iter().any(|m| m.contains(&1)));
     drop(alone);
     // A small store of readings, so that slices are forgotten and read again in between.

@@ -21,7 +21,13 @@ pub(crate) fn volume() -> Vec<u8> {
         let (x, y, z) = ((n % 48) as f64 - 30.0, (n / 48 % 40) as f64 - 18.0, (n / 1920) as f64 - 3.0);
         let ball = x * x + y * y + 4.0 * z * z < 60.0;
         let body = ((x + 6.0) / 22.0).powi(2) + (y / 17.0).powi(2) < 1.0;
-        let hu: i16 = if ball { 130 } else if body { 40 } else { -1000 };
+        let hu: i16 = if ball {
+            130
+        } else if body {
+            40
+        } else {
+            -1000
+        };
         out.extend_from_slice(&hu.to_le_bytes());
     }
     out
@@ -147,7 +153,8 @@ impl Server {
 
     /// Uploads the volume under an id.
     pub(crate) fn upload(&self, id: &str) {
-        let answer = self.send("PUT", &format!("/datastore/?image={id}"), &[("file", Some("/home/x/Doe.nrrd"), &volume())]);
+        let answer =
+            self.send("PUT", &format!("/datastore/?image={id}"), &[("file", Some("/home/x/Doe.nrrd"), &volume())]);
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 

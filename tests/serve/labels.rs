@@ -18,14 +18,18 @@ fn a_saved_label_is_there_after_a_restart() {
     server.upload("2%3A+Abdomen");
     let params = json!({ "label_info": [{ "name": "liver", "idx": 1 }] }).to_string();
     let save = |server: &Server, tag: &str| {
-        let parts: [(&str, Option<&str>, &[u8]); 2] = [("params", None, params.as_bytes()), ("label", Some("/tmp/x/Doe.nrrd"), &volume())];
+        let parts: [(&str, Option<&str>, &[u8]); 2] =
+            [("params", None, params.as_bytes()), ("label", Some("/tmp/x/Doe.nrrd"), &volume())];
         server.send("PUT", &format!("/datastore/label?image=case_a{tag}"), &parts)
     };
     assert_eq!(save(&server, "").json(), json!({ "image": "case_a", "label": "case_a" }));
     assert_eq!(save(&server, "&tag=final").status, 200);
     assert_eq!(save(&server, "&tag=original").status, 200);
     let bin = vec![1u8; 48 * 40 * 6];
-    assert_eq!(server.send("PUT", "/datastore/label?image=2%3A+Abdomen", &[("label", Some("label.bin"), &bin)]).status, 200);
+    assert_eq!(
+        server.send("PUT", "/datastore/label?image=2%3A+Abdomen", &[("label", Some("label.bin"), &bin)]).status,
+        200
+    );
     // Killed, not stopped.
     let folder = {
         let mut server = server;

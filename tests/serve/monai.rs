@@ -51,17 +51,28 @@ fn a_working_day_of_the_extension() {
     let whole = server.infer("embedded-auto", "case_a", &options);
     assert_eq!(whole.params()["label_names"], info["models"]["embedded-auto"]["labels"]);
     assert!(String::from_utf8_lossy(&whole.body).contains("type: uint16"));
-    let bare = server.send("POST", "/infer/embedded-click3d?image=case_a&output=image", &[(
-        "params", None, json!({ "foreground": [[30, 18, 3]], "result_extension": ".nii.gz" }).to_string().as_bytes())]);
+    let bare = server.send(
+        "POST",
+        "/infer/embedded-click3d?image=case_a&output=image",
+        &[(
+            "params",
+            None,
+            json!({ "foreground": [[30, 18, 3]], "result_extension": ".nii.gz" }).to_string().as_bytes(),
+        )],
+    );
     assert!(bare.body.starts_with(&[0x1f, 0x8b]) && bare.head.contains("filename=\"volseg-"));
-    let told = server.send("POST", "/infer/embedded-click?image=case_a&output=json", &[(
-        "params", None, json!({ "foreground": [[30, 18, 3]] }).to_string().as_bytes())]);
+    let told = server.send(
+        "POST",
+        "/infer/embedded-click?image=case_a&output=json",
+        &[("params", None, json!({ "foreground": [[30, 18, 3]] }).to_string().as_bytes())],
+    );
     assert!(told.json()["latencies"]["total"].is_number());
     let attached = json!({ "foreground": [[30.2, 17.9, 3.0]] }).to_string();
-    let attached = server.send("POST", "/infer/embedded-click?image=", &[
-        ("params", None, attached.as_bytes()),
-        ("file", Some("C:\\Users\\Doe\\a.nrrd"), &volume()),
-    ]);
+    let attached = server.send(
+        "POST",
+        "/infer/embedded-click?image=",
+        &[("params", None, attached.as_bytes()), ("file", Some("C:\\Users\\Doe\\a.nrrd"), &volume())],
+    );
     assert_eq!(attached.status, 200);
 
     // Idle, so anything but 200.
@@ -93,7 +104,8 @@ fn a_token_opens_what_is_closed_without_it() {
     assert_eq!(server.call_with("GET", "/info/", &header, b"").status, 200);
     assert_eq!(server.call_with("GET", "/info/", "Authorization: bearer wrong-horse\r\n", b"").status, 401);
     // The client uses one header map: a GET may announce a body that never comes.
-    let head = format!("GET /info/ HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: 999\r\nConnection: close\r\n\r\n");
+    let head =
+        format!("GET /info/ HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: 999\r\nConnection: close\r\n\r\n");
     assert_eq!(server.raw(head.as_bytes()).status, 200);
 }
 

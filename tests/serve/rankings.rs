@@ -37,7 +37,7 @@ fn a_judgement_is_saved_and_its_slice_is_not_asked_again() {
     assert_eq!(lines.len(), 3);
     assert!(!text.contains("Doe") && !text.contains("png"));
     assert!(lines.iter().all(|l| l["ranks"] == json!([2, 1, 3, 4]) && l["time"].as_str().unwrap().ends_with('Z')));
-    assert_eq!(lines[0]["case"].as_str().unwrap().len(), 32);
+    assert_eq!(lines[0]["case"].as_str().unwrap().len(), 64);
     assert_eq!(lines[0]["image_sha256"], lines[1]["image_sha256"]);
     assert_eq!(server.get("/volseg/next?by=size").status, 422);
     assert_eq!(server.json("POST", "/volseg/preferences", &json!({ "version": 1 })).status, 422);
@@ -54,7 +54,8 @@ fn a_changed_model_file_is_served_without_a_restart() {
     let server = Server::start_in(folder, &["--model", model.to_str().unwrap()], None);
     assert_eq!(server.send("PUT", "/volseg/images?image=a", &[("file", Some("a.nrrd"), &volume())]).status, 200);
     let question = json!({ "image": "a", "slice": 3, "organ": "liver", "points": [[30, 18, 1]] });
-    let ask = || server.json("POST", "/volseg/candidates", &question).json()["weights_sha256"].as_str().unwrap().to_owned();
+    let ask =
+        || server.json("POST", "/volseg/candidates", &question).json()["weights_sha256"].as_str().unwrap().to_owned();
     let first = ask();
     // Half a file: the old model stays.
     let mut bytes = fs::read(shipped).unwrap();

@@ -86,7 +86,9 @@ mod tests {
                 assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{name}");
             }
         }
-        for known in ["inputVolume", "outputSegmentation", "organs", "foreground", "background", "box", "model", "device"] {
+        for known in
+            ["inputVolume", "outputSegmentation", "organs", "foreground", "background", "box", "model", "device"]
+        {
             assert!(text.contains(&format!("<name>{known}</name>")), "{known}");
         }
     }

@@ -303,7 +303,8 @@ impl OpenCase {
         let new = answer.mask(threshold);
         let pixels = new.iter().filter(|&&v| v != 0).count();
         let both = new.iter().zip(&old).filter(|(n, o)| **n != 0 && **o != 0).count();
-        let ended = pixels < LEAST_PIXELS || answer.iou < pass::MIN_IOU || (both as f64) < LEAST_OVERLAP * pixels as f64;
+        let ended =
+            pixels < LEAST_PIXELS || answer.iou < pass::MIN_IOU || (both as f64) < LEAST_OVERLAP * pixels as f64;
         Ok((!ended).then_some(answer))
     }
 
@@ -352,7 +353,13 @@ mod tests {
             let (x, y, z) = ((n % 48) as f64 - 30.0, (n / 48 % 40) as f64 - 18.0, (n / 1920) as f64 - 3.0);
             let ball = x * x + y * y + 4.0 * z * z < 60.0;
             let body = ((x + 6.0) / 22.0).powi(2) + (y / 17.0).powi(2) < 1.0;
-            if ball { 130i16 } else if body { 40 } else { -1000 }
+            if ball {
+                130i16
+            } else if body {
+                40
+            } else {
+                -1000
+            }
         });
         let affine = Affine::from_spacing_mm([6.0, 6.0, 5.0]);
         let volume = Volume::from_vec(voxels.collect(), dim, affine).unwrap();
@@ -377,8 +384,7 @@ mod tests {
             assert!(reading.bytes() > 1 << 20);
             let answer = case.answer(&reading, &prompt).unwrap().unwrap();
             let prompts = PromptSet { plane: Some(Plane::Axial), prompts: vec![prompt] };
-            let request =
-                Request { prompts: PromptMode::Given { prompts, oracle: false }, ..Request::default() };
+            let request = Request { prompts: PromptMode::Given { prompts, oracle: false }, ..Request::default() };
             let whole = segment(&image, &model, &request, 1, &Silent).unwrap();
             let mask = answer.mask(0.5);
             for y in 0..size[1] {

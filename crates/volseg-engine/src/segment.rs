@@ -169,7 +169,12 @@ pub(crate) fn stack_of(image: &Image, plane: Plane) -> SliceStack {
 }
 
 /// X-ray or ultrasound: whichever first mask the network is surer of. Asked-for organs decide if they can.
-pub(crate) fn decide_picture(net: &Network, image: &Image, request: &Request, stack: SliceStack) -> Result<Modality, Error> {
+pub(crate) fn decide_picture(
+    net: &Network,
+    image: &Image,
+    request: &Request,
+    stack: SliceStack,
+) -> Result<Modality, Error> {
     let asks = |id: u8| request.organs.as_ref().is_some_and(|l| l.iter().any(|o| o.get() == id));
     if asks(16) || asks(17) {
         return Ok(if asks(16) { Modality::Xray } else { Modality::Ultrasound });

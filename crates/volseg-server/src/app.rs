@@ -55,15 +55,9 @@ fn monai_label() -> Router<Arc<App>> {
         ("/session/{id}", get(datastore::get_session).delete(datastore::delete_session)),
         ("/infer/{model}", post(infer::infer)),
         ("/datastore", get(datastore::list).put(datastore::put_image)),
-        (
-            "/datastore/image",
-            get(datastore::get_image).put(datastore::put_image).delete(datastore::delete_image),
-        ),
+        ("/datastore/image", get(datastore::get_image).put(datastore::put_image).delete(datastore::delete_image)),
         ("/datastore/image/info", get(datastore::image_info).put(datastore::put_image_info)),
-        (
-            "/datastore/label",
-            get(datastore::get_label).put(datastore::put_label).delete(datastore::delete_label),
-        ),
+        ("/datastore/label", get(datastore::get_label).put(datastore::put_label).delete(datastore::delete_label)),
         ("/datastore/label/info", get(datastore::label_info).put(datastore::put_label_info)),
         ("/activelearning/{strategy}", post(datastore::next_sample)),
         ("/train", any(no_training)),
@@ -80,11 +74,8 @@ fn monai_label() -> Router<Arc<App>> {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.sessions.sweep();
-    let now = Gauges {
-        waiting: app.desk.waiting(),
-        sessions: app.sessions.count(),
-        reading_bytes: app.desk.reading_bytes(),
-    };
+    let now =
+        Gauges { waiting: app.desk.waiting(), sessions: app.sessions.count(), reading_bytes: app.desk.reading_bytes() };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text(&now)).into_response()
 }
 

@@ -140,8 +140,12 @@ impl Ask<'_> {
 impl Hints {
     /// The prompt of one slice; `None` if nothing is said there. `organ` names what is shown.
     pub(crate) fn on_slice(&self, k: usize, organ: Option<OrganId>) -> Option<Prompt> {
-        let points: Vec<[f32; 3]> =
-            self.points.iter().filter(|(p, _)| p[2] == k).map(|(p, inside)| [p[0] as f32, p[1] as f32, *inside]).collect();
+        let points: Vec<[f32; 3]> = self
+            .points
+            .iter()
+            .filter(|(p, _)| p[2] == k)
+            .map(|(p, inside)| [p[0] as f32, p[1] as f32, *inside])
+            .collect();
         let inside_roi = |r: &[[usize; 2]; 3]| r[2][0] <= k && k < r[2][1];
         let bounds = self.roi.filter(inside_roi).map(|[i, j, _]| PixelBox {
             x0: i[0] as f32,
@@ -212,7 +216,8 @@ mod tests {
 
     #[test]
     fn points_are_rounded_and_boxes_sorted_and_clipped() {
-        let hints = ask(json!({ "foreground": [[9.4, 7.6, 6]], "background": [[3, 3, 7]], "roi": [14, 5, 50, -4, 3, 10] }));
+        let hints =
+            ask(json!({ "foreground": [[9.4, 7.6, 6]], "background": [[3, 3, 7]], "roi": [14, 5, 50, -4, 3, 10] }));
         let hints = hints.unwrap();
         assert_eq!(hints.roi, Some([[5, 15], [0, 20], [3, 11]]));
         let prompt = hints.on_slice(6, None).unwrap();

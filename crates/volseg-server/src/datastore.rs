@@ -155,7 +155,8 @@ async fn send_image(picture: &Picture) -> Result<Response, Refusal> {
 async fn send(path: &FilePath, name: &str) -> Result<Response, Refusal> {
     let file = tokio::fs::File::open(path).await?;
     let length = file.metadata().await?.len();
-    let plain: String = name.chars().map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' }).collect();
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' }).collect();
     let mut response = download(Body::from_stream(ReaderStream::with_capacity(file, 1 << 16)), &plain);
     response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     Ok(response)
@@ -173,7 +174,10 @@ pub(crate) async fn image_info(State(app): State<Arc<App>>, Query(ids): Query<Id
 }
 
 /// Accepts the call of `PUT /datastore/image/info`; this store keeps nothing about an image but its file.
-pub(crate) async fn put_image_info(State(app): State<Arc<App>>, Query(ids): Query<Ids>) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn put_image_info(
+    State(app): State<Arc<App>>,
+    Query(ids): Query<Ids>,
+) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!({ "image": app.store.image(ids.image()?)?.id })))
 }
 
@@ -338,15 +342,11 @@ pub(crate) async fn next_sample(
     State(app): State<Arc<App>>,
     Path(strategy): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
-    let open: Vec<Picture> =
-        app.store.images().into_iter().filter(|p| app.store.label(p, "final").is_none()).collect();
+    let open: Vec<Picture> = app.store.images().into_iter().filter(|p| app.store.label(p, "final").is_none()).collect();
     let next = match strategy.as_str() {
         "first" => open.first(),
         "random" => open.iter().min_by_key(|p| names::key(&format!("{} {}", open.len(), p.id))),
         _ => return Err(Refusal::unknown("there is no such strategy; first and random are there")),
     };
-    Ok(Json(next.map_or_else(
-        || json!({}),
-        |p| json!({ "id": p.id, "name": p.name(), "ts": p.ts, "weight": 1 }),
-    )))
+    Ok(Json(next.map_or_else(|| json!({}), |p| json!({ "id": p.id, "name": p.name(), "ts": p.ts, "weight": 1 }))))
 }

@@ -1,11 +1,6 @@
 //! What lies open: images, cases (image and model) and readings of slices, each bounded; and the queue for the model.
 
-use crate::{
-    metrics::Metrics,
-    model_slot::ModelSlot,
-    refusal::Refusal,
-    store::Picture,
-};
+use crate::{metrics::Metrics, model_slot::ModelSlot, refusal::Refusal, store::Picture};
 use std::{
     collections::VecDeque,
     sync::{

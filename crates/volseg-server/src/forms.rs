@@ -20,7 +20,19 @@ const MAX_FILES: usize = 10_000;
 
 /// Endings that are kept of an uploaded file's name. Everything else of the name is thrown away: it may be a patient's.
 const ENDINGS: [&str; 14] = [
-    ".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".mha", ".dcm", ".zip", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff",
+    ".nii.gz",
+    ".seg.nrrd",
+    ".nii",
+    ".nrrd",
+    ".mha",
+    ".dcm",
+    ".zip",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".tif",
+    ".tiff",
     ".bin",
 ];
 

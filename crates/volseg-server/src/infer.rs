@@ -49,7 +49,8 @@ pub(crate) async fn infer(
     let task = {
         let desk = app.desk.clone();
         // The model file may have changed and is then read here.
-        let loaded = tokio::task::spawn_blocking(move || desk.slot.get()).await.map_err(|_| Refusal::failed("stopped"))?;
+        let loaded =
+            tokio::task::spawn_blocking(move || desk.slot.get()).await.map_err(|_| Refusal::failed("stopped"))?;
         models::served(&loaded).into_iter().find(|s| s.name == model)
     };
     let served = task.ok_or_else(|| Refusal::unknown("there is no such model"))?;
@@ -71,7 +72,9 @@ fn chosen(app: &App, asked: &Asked, form: &Form, folder: &std::path::Path) -> Re
     let given = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
     if let Some(session) = given(&asked.session_id) {
         match app.sessions.image(names::plain("session", &session)?) {
-            Err(e) if e.status == StatusCode::NOT_FOUND && (form.file("file").is_some() || given(&asked.image).is_some()) => {}
+            Err(e)
+                if e.status == StatusCode::NOT_FOUND
+                    && (form.file("file").is_some() || given(&asked.image).is_some()) => {}
             other => return other,
         }
     }
@@ -111,11 +114,8 @@ fn answer(
         Task::Follow => follow(desk, picture, &ask)?,
     };
     let inferred = began.elapsed();
-    let file = if output == Output::Json {
-        Vec::new()
-    } else {
-        answers::encode(found.labels, &image, &found.names, &form)?
-    };
+    let file =
+        if output == Output::Json { Vec::new() } else { answers::encode(found.labels, &image, &found.names, &form)? };
     let seconds = |d: std::time::Duration| (d.as_secs_f64() * 1000.0).round() / 1000.0;
     let names = if found.names.is_empty() { json!([]) } else { label_object(&found.names) };
     let reply = json!({ "label_names": names, "centroids": {}, "latencies": { "pre": seconds(opened),

@@ -39,6 +39,7 @@ use std::{
 };
 use store::Store;
 use tokio::{net::TcpListener, sync::Semaphore};
+use volseg_engine::batch::SiteKey;
 
 /// Loads the model, at the start and again when its file has changed; the error is one sentence.
 pub type ModelLoader = Arc<dyn Fn() -> Result<volseg_engine::Model, String> + Send + Sync>;
@@ -119,36 +120,9 @@ pub(crate) struct App {
     temporary: PathBuf,
     rankings: Rankings,
     /// Names cases in judgements: nobody without the key can tell which image a name stands for.
-    site_key: [u8; 32],
+    site_key: SiteKey,
     /// Wrong log-ins of the last minute, and when the last was.
     wrong_tries: Mutex<(u64, u64)>,
-}
-
-impl App {
-    /// Keyed name of an image in judgements.
-    pub(crate) fn case_key(&self, image_sha256: &str) -> String {
-        let hash = blake3::keyed_hash(&self.site_key, image_sha256.as_bytes());
-        hash.as_bytes().iter().take(16).map(|b| format!("{b:02x}")).collect()
-    }
-}
-
-/// The key in the data folder; made there on first use, for the owner's eyes only.
-fn site_key(path: &Path) -> std::io::Result<[u8; 32]> {
-    if let Ok(bytes) = std::fs::read(path) {
-        return bytes.try_into().map_err(|_| std::io::Error::other("the site key is not 32 bytes"));
-    }
-    let mut key = [0u8; 32];
-    getrandom::fill(&mut key).map_err(std::io::Error::other)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // A temporary file is 0600 from its first byte.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut file, &key)?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(key),
-        // Another server was faster.
-        Err(_) => std::fs::read(path)?.try_into().map_err(|_| std::io::Error::other("the site key is not 32 bytes")),
-    }
 }
 
 /// Serves until SIGTERM, SIGINT or Ctrl-C; requests in work are finished.
@@ -165,7 +139,9 @@ pub fn serve(settings: Settings, load: ModelLoader, log: &Log) -> Result<(), Err
         )));
     }
     if settings.allow_origin.iter().any(|o| o == "*") {
-        return Err(Error::Settings("--allow-origin * would open patient images to every web page; name origins".into()));
+        return Err(Error::Settings(
+            "--allow-origin * would open patient images to every web page; name origins".into(),
+        ));
     }
     let mut builder = tempfile::Builder::new();
     let builder = builder.prefix("volseg-serve-");
@@ -177,7 +153,8 @@ pub fn serve(settings: Settings, load: ModelLoader, log: &Log) -> Result<(), Err
     let slot = ModelSlot::new(load, settings.model_file.clone(), log.clone()).map_err(Error::Model)?;
     let store = Store::open(settings.studies.clone(), settings.data.clone(), folder.path())
         .map_err(system("open the folders of studies and labels"))?;
-    let site_key = site_key(&store.own_file("site.key")).map_err(system("read or make the site key"))?;
+    let site_key =
+        SiteKey::read_or_make(&store.own_file("site.key")).map_err(|e| Error::Settings(format!("site key: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -191,7 +168,7 @@ async fn run(
     loopback: bool,
     slot: ModelSlot,
     store: Store,
-    site_key: [u8; 32],
+    site_key: SiteKey,
     temporary: &Path,
     log: &Log,
 ) -> Result<(), Error> {
@@ -264,7 +241,8 @@ async fn run(
 #[cfg(unix)]
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -187,7 +187,8 @@ fn search(
                     && organ.is_none_or(|o| o == s.organ)
                     && !app.rankings.is_done(app, &(sha256.clone(), s.slice, s.organ.to_string()))
             });
-            let found = open.max_by(|a, b| a.band.total_cmp(&b.band).then(b.slice.cmp(&a.slice)).then(b.organ.cmp(&a.organ)));
+            let found =
+                open.max_by(|a, b| a.band.total_cmp(&b.band).then(b.slice.cmp(&a.slice)).then(b.organ.cmp(&a.organ)));
             if let Some(s) = found {
                 if best.as_ref().is_none_or(|b| s.band > b.0) {
                     let told = json!({ "image": picture.id, "plane": case.plane(), "slice": s.slice,

@@ -2,12 +2,7 @@
 
 use crate::{desk::lock, names, refusal::Refusal, store::Picture};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
-    sync::Mutex,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Mutex};
 
 /// Sessions at the same time.
 const MOST: usize = 256;

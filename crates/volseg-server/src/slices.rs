@@ -238,7 +238,9 @@ pub(crate) async fn candidates(
     let shown: Vec<Value> = masks
         .iter()
         .zip(CANDIDATE_THRESHOLDS)
-        .map(|(m, t)| json!({ "threshold": (f64::from(t) * 10.0).round() / 10.0, "rle": encode_run_length(m, size[0]) }))
+        .map(
+            |(m, t)| json!({ "threshold": (f64::from(t) * 10.0).round() / 10.0, "rle": encode_run_length(m, size[0]) }),
+        )
         .collect();
     let pictures: Vec<Value> = if wants_pictures {
         let draw = |(m, c): (&Vec<u8>, [u8; 3])| {
@@ -251,7 +253,7 @@ pub(crate) async fn candidates(
     };
     let picture = asked.case.image().is_picture();
     let mut out = json!({
-        "version": 1, "case": app.case_key(&asked.case.image().sha256), "image_sha256": asked.case.image().sha256,
+        "version": 1, "case": app.site_key.case_id(&asked.case.image().sha256), "image_sha256": asked.case.image().sha256,
         "weights_sha256": asked.case.model().sha256(), "plane": (!picture).then(|| asked.case.plane()),
         "slice": (!picture).then_some(asked.slice), "organ": organ.to_string(), "prompt": asked.entry,
         "tile": Value::Null, "candidates": shown, "skipped": false, "size": size, "iou": answer.iou,

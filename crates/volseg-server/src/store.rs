@@ -87,8 +87,7 @@ impl Store {
             fs::create_dir_all(folder)?;
         }
         let audit = Audit::new(data.join("audit.jsonl"));
-        let store =
-            Self { studies, data, uploads, known: Mutex::default(), saving: Mutex::default(), audit };
+        let store = Self { studies, data, uploads, known: Mutex::default(), saving: Mutex::default(), audit };
         let kept: Vec<Picture> = sorted(&store.uploads)?.iter().filter_map(|f| upload(f)).collect();
         lock(&store.known).extend(kept.into_iter().map(|p| (p.id.clone(), p)));
         Ok(store)
@@ -238,7 +237,12 @@ impl Store {
     ///
     /// # Errors
     /// 404, 500.
-    pub(crate) fn set_label_info(&self, picture: &Picture, tag: &str, info: &Map<String, Value>) -> Result<(), Refusal> {
+    pub(crate) fn set_label_info(
+        &self,
+        picture: &Picture,
+        tag: &str,
+        info: &Map<String, Value>,
+    ) -> Result<(), Refusal> {
         let old = self.label(picture, tag).ok_or_else(|| Refusal::unknown("there is no such label"))?;
         self.save_label(picture, tag, &old.path, &old.ending, info).map(|_| ())
     }

@@ -63,7 +63,8 @@ impl Arguments {
                 say(&format!("The option --{name} is not known and was ignored."));
                 // Two files end the line; what stands before them belongs to the option.
                 let left = rest.len();
-                if attached.is_none() && left > 2 && rest.peek().is_some_and(|v| !v.to_string_lossy().starts_with("--")) {
+                if attached.is_none() && left > 2 && rest.peek().is_some_and(|v| !v.to_string_lossy().starts_with("--"))
+                {
                     rest.next();
                 }
                 continue;
@@ -72,8 +73,9 @@ impl Arguments {
             let value = value.ok_or_else(|| usage_error(format!("--{name} needs a value")))?;
             out.take(&name, value).with_context(|| format!("--{name} cannot be used"))?;
         }
-        let [input, output] = <[PathBuf; 2]>::try_from(places)
-            .map_err(|p| usage_error(format!("found {} files, expected two: input volume and output segmentation", p.len())))?;
+        let [input, output] = <[PathBuf; 2]>::try_from(places).map_err(|p| {
+            usage_error(format!("found {} files, expected two: input volume and output segmentation", p.len()))
+        })?;
         (out.input, out.output) = (input, output);
         Ok(out)
     }
@@ -108,9 +110,9 @@ impl Arguments {
                 self.organs.dedup();
             }
             "foreground" | "background" => {
-                let [x, y, z] = numbers(text).and_then(|n| <[f64; 3]>::try_from(n).ok()).ok_or_else(|| {
-                    usage_error(format!("found {text}, expected three numbers x,y,z in mm"))
-                })?;
+                let [x, y, z] = numbers(text)
+                    .and_then(|n| <[f64; 3]>::try_from(n).ok())
+                    .ok_or_else(|| usage_error(format!("found {text}, expected three numbers x,y,z in mm")))?;
                 self.points.push(([x, y, z], if name == "foreground" { 1.0 } else { 0.0 }));
             }
             "box" => self.boxes.push(region(text)?),
@@ -157,7 +159,8 @@ fn numbers(text: &str) -> Option<Vec<f64>> {
 }
 
 fn region(text: &str) -> anyhow::Result<Region> {
-    let bad = || usage_error(format!("found {text}, expected 6 numbers (centre and half sizes in mm) or 15 (and its axes)"));
+    let bad =
+        || usage_error(format!("found {text}, expected 6 numbers (centre and half sizes in mm) or 15 (and its axes)"));
     let n = numbers(text).filter(|n| n.len() == 6 || n.len() == 15).ok_or_else(bad)?;
     let at = |i: usize| n.get(i).copied().unwrap_or_default();
     let axes = if n.len() == 15 {
@@ -179,10 +182,33 @@ mod tests {
     #[test]
     fn a_line_of_slicers_is_read() {
         let a = parse(&[
-            "--returnparameterfile", "/tmp/Slicer/3412_Ab3dEf9.params", "--model", "auto", "--modality", "",
-            "--organs", "liver,spleen", "--foreground", "-10.5,2,3", "--foreground", "-1,-2,1e-07", "--box",
-            "-1,-2,3,4,5,6", "--unknown_option", "7", "--device", "auto", "--threads", "0", "--threshold", "0.5",
-            "--keep_largest", "--processinformationaddress", "0x1", "/a b/BJD_Node.nrrd", "/tmp/ö.seg.nrrd",
+            "--returnparameterfile",
+            "/tmp/Slicer/3412_Ab3dEf9.params",
+            "--model",
+            "auto",
+            "--modality",
+            "",
+            "--organs",
+            "liver,spleen",
+            "--foreground",
+            "-10.5,2,3",
+            "--foreground",
+            "-1,-2,1e-07",
+            "--box",
+            "-1,-2,3,4,5,6",
+            "--unknown_option",
+            "7",
+            "--device",
+            "auto",
+            "--threads",
+            "0",
+            "--threshold",
+            "0.5",
+            "--keep_largest",
+            "--processinformationaddress",
+            "0x1",
+            "/a b/BJD_Node.nrrd",
+            "/tmp/ö.seg.nrrd",
         ])
         .unwrap();
         assert_eq!(a.points, [([-10.5, 2.0, 3.0], 1.0), ([-1.0, -2.0, 1e-07], 1.0)]);

@@ -102,7 +102,8 @@ fn by_prompts(a: &Arguments, image: &Arc<Image>, model: Model, progress: &Progre
     let case = OpenCase::new(image.clone(), Arc::new(model), modality(a, image), Some(Plane::Axial))?;
     let named = organ.filter(|o| case.organs().contains(o));
     let dim = image.volume.dim();
-    let points = a.points.iter().map(|(p, inside)| Ok((voxel(image, *p)?, *inside))).collect::<anyhow::Result<Vec<_>>>()?;
+    let points =
+        a.points.iter().map(|(p, inside)| Ok((voxel(image, *p)?, *inside))).collect::<anyhow::Result<Vec<_>>>()?;
     let boxes = a.boxes.iter().map(|b| box_of(image, b)).collect::<anyhow::Result<Vec<Voxels>>>()?;
     let value = organ.map_or(1, OrganId::get);
     let mut labels: LabelMap = Volume::zeros(dim, *image.volume.affine())?;
@@ -110,7 +111,9 @@ fn by_prompts(a: &Arguments, image: &Arc<Image>, model: Model, progress: &Progre
         refine(&case, path, image, named, a.threshold, value, &mut labels)?;
     }
     let whole: Voxels = dim.map(|n| 0..n);
-    let parts = if boxes.is_empty() && !points.is_empty() { vec![(whole, false)] } else {
+    let parts = if boxes.is_empty() && !points.is_empty() {
+        vec![(whole, false)]
+    } else {
         boxes.into_iter().map(|b| (b, true)).collect()
     };
     let count = parts.len().max(1) as f64;
@@ -122,7 +125,10 @@ fn by_prompts(a: &Arguments, image: &Arc<Image>, model: Model, progress: &Progre
         let slices = part[case.stack().frame.axes[2]].clone();
         let read = |s: usize| case.read(s).map(Arc::new);
         let told = |done: usize, total: usize| {
-            progress.at(0.05 + 0.85 * (n as f64 + done as f64 / total.max(1) as f64) / count, &format!("slice {done} of {total}"));
+            progress.at(
+                0.05 + 0.85 * (n as f64 + done as f64 / total.max(1) as f64) / count,
+                &format!("slice {done} of {total}"),
+            );
             Ok(())
         };
         for (slice, answer) in case.follow(&seeds, slices, a.threshold, &read, &told)? {
@@ -133,7 +139,13 @@ fn by_prompts(a: &Arguments, image: &Arc<Image>, model: Model, progress: &Progre
 }
 
 /// Prompts on the slices of a part that hold inside points; for a box without any, on its middle slice.
-fn seeds(case: &OpenCase, part: &Voxels, bounded: bool, points: &[([usize; 3], f32)], organ: Option<OrganId>) -> Vec<Prompt> {
+fn seeds(
+    case: &OpenCase,
+    part: &Voxels,
+    bounded: bool,
+    points: &[([usize; 3], f32)],
+    organ: Option<OrganId>,
+) -> Vec<Prompt> {
     let [x, y, across] = case.stack().frame.axes;
     let within = |p: &[usize; 3]| (0..3).all(|a| part[a].contains(&p[a]));
     let mut slices: Vec<usize> = points.iter().filter(|p| p.1 > 0.5 && within(&p.0)).map(|p| p.0[across]).collect();
@@ -177,8 +189,13 @@ fn refine(
         let mask: Vec<u8> = (0..w * h).map(at).collect();
         let Some(bounds) = PixelBox::of_mask(&mask, w) else { continue };
         let any = OrganId::new(1).context("no organ")?;
-        let prompt =
-            Prompt { organ: organ.unwrap_or(any), named: organ.is_some(), slice, bounds: Some(bounds), points: Vec::new() };
+        let prompt = Prompt {
+            organ: organ.unwrap_or(any),
+            named: organ.is_some(),
+            slice,
+            bounds: Some(bounds),
+            points: Vec::new(),
+        };
         if let Some(answer) = case.answer(&case.read(slice)?, &prompt)? {
             paint(case, slice, &answer.mask(threshold), &whole, value, labels);
         }
