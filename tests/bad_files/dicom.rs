@@ -2,7 +2,7 @@
 
 use crate::{
     Case,
-    dicom_file::{Elements, PLAIN, edited, element, file, usual},
+    dicom_file::{PLAIN, edited, element, file, usual},
     error, image,
 };
 

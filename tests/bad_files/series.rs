@@ -51,10 +51,7 @@ pub(crate) fn cases() -> Vec<Folder> {
     let good = || stack(&EVEN, &[]);
     let with = |more: Vec<Vec<u8>>| [good(), more].concat();
     let other_object = |modality: &'static [u8]| {
-        dicom::file(
-            dicom::PLAIN,
-            &vec![(0x0008_0060, b"CS", modality.to_vec()), (0x0020_000e, b"UI", b"1.2.9".to_vec())],
-        )
+        file(PLAIN, &vec![(0x0008_0060, b"CS", modality.to_vec()), (0x0020_000e, b"UI", b"1.2.9".to_vec())])
     };
     let tilted = (0..4u8)
         .map(|k| {
@@ -67,7 +64,7 @@ pub(crate) fn cases() -> Vec<Folder> {
         .collect();
     let large: Vec<f64> = (0..2000).map(|k| f64::from(k) * 0.5).collect();
     let many = large.iter().map(|&z| slice(1, z, &[])).collect();
-    let without_place = (0..3u8).map(|k| dicom::without_place(k)).collect();
+    let without_place = (0..3u8).map(dicom::without_place).collect();
     vec![
         folder("good", good(), Image("")),
         folder("one slice", stack(&[3.0], &[]), Image("")),

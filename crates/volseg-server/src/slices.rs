@@ -115,7 +115,7 @@ impl Question {
         // A name that the model does not know in this image still names the result; the hints stand alone then.
         prompt.named &= case.organs().contains(&prompt.organ);
         let reading = desk.reading(&case, slice)?;
-        let answer = case.answer(&*reading, &prompt)?;
+        let answer = case.answer(&reading, &prompt)?;
         desk.look_ahead(&case, slice);
         Ok(Asked { case, slice, organ, entry, answer })
     }

@@ -256,7 +256,7 @@ fn box_of(image: &Image, region: &Region) -> anyhow::Result<Voxels> {
     let mut out: Voxels = [0..0, 0..0, 0..0];
     for a in 0..3 {
         let (first, last) = (low[a].round().max(0.0), high[a].round().min(dim[a] as f64 - 1.0));
-        if !(first <= last) {
+        if first > last {
             let [x, y, z] = region.centre;
             return Err(usage_error(format!("the box around {x}, {y}, {z} mm (LPS) lies outside the volume")));
         }
