@@ -384,7 +384,8 @@ mod tests {
             assert!(reading.bytes() > 1 << 20);
             let answer = case.answer(&reading, &prompt).unwrap().unwrap();
             let prompts = PromptSet { plane: Some(Plane::Axial), prompts: vec![prompt] };
-            let request = Request { prompts: PromptMode::Given { prompts, oracle: false }, ..Request::default() };
+            let request =
+                Request { prompts: PromptMode::Given { prompts, origin: crate::Origin::File }, ..Request::default() };
             let whole = segment(&image, &model, &request, 1, &Silent).unwrap();
             let mask = answer.mask(0.5);
             for y in 0..size[1] {
