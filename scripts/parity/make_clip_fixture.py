@@ -156,7 +156,7 @@ def main(folder):
     cropped = crop(image)
     out |= {"raw_rgb_u8": torch.from_numpy(rgb), "resized_crop_u8": torch.from_numpy(np.asarray(cropped).copy()),
             "image": normalise(cropped), "image_squash": normalise(image.resize((CONFIG["image_size"],) * 2, Image.BICUBIC))}
-    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), do_lower_case=True)
+    tokenizer = BertTokenizerFast(vocab={w: n for n, w in enumerate(words)}, do_lower_case=True)
     tokens = tokenizer([" ".join(t.split()) for t in TEXTS], padding="max_length", truncation=True,
                        max_length=CONFIG["text"]["context"], return_tensors="pt")
     out |= {"token_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}

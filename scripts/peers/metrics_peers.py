@@ -7,7 +7,7 @@
 
 Dice + NSD@2 mm + HD95 of every label. The peers are used as each documents it: one boolean mask of the whole volume per label. Each run is
 a process of its own; the least of RUNS (3) counts, MONAI and SimpleITK run once. volseg's times are the whole command, start and reading
-included; those of the peers begin when the volumes are in memory and everything is imported. Prints the table of docs/src/benchmarks.md.
+included; those of the peers begin when the volumes are in memory and everything is imported. Prints the table of docs/benchmarks.md.
 """
 import importlib.metadata, json, os, pathlib, platform, resource, subprocess, sys, time
 

@@ -17,6 +17,6 @@ pub use text::TextTower;
 pub use tokenizer::WordPieces;
 pub use vision::{Site, Split, VisionTower};
 
-/// The small image-text model that ships inside (model card: docs/src/explanation/model-card.md; licence:
+/// The small image-text model that ships inside (model card: docs/explanation/model-card.md; licence:
 /// weights/WEIGHTS-LICENSE.md). It knows the organs of volseg and stands in until BiomedCLIP is imported.
 pub static SHIPPED: &[u8] = include_bytes!("../weights/clip.safetensors");

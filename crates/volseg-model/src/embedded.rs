@@ -22,7 +22,7 @@ pub use weights::{ARCH, Weights, write_tensors};
 
 use crate::{Error, Params};
 
-/// The weights file that ships inside (model card: docs/src/explanation/model-card.md; licence: weights/WEIGHTS-LICENSE.md).
+/// The weights file that ships inside (model card: docs/explanation/model-card.md; licence: weights/WEIGHTS-LICENSE.md).
 pub static SHIPPED: &[u8] = include_bytes!("../weights/embedded.safetensors");
 
 /// Encoder and decoder together.

@@ -15,7 +15,7 @@ use volseg_io::{AtomicFile, Image};
 use volseg_prompt::chain::{Chain, ChainRequest, Target};
 use volseg_prompt::sensitivity::{BLIND_BELOW, Sensitivity, sensitivity};
 
-/// Make box and point prompts without an expert: saliency of an image-text model, dense CRF, largest part
+/// Make box and point prompts without an expert
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   volseg prompt ct.nii.gz -o prompts.json --organs liver,spleen --overlay pictures

@@ -289,7 +289,7 @@ mod tests {
     fn configurations_are_checked() {
         assert_eq!(MedVintConfig::from_json("{}").unwrap(), MedVintConfig::default());
         for wrong in [
-            "[]",
+            "3",
             r#"{"image_size": 100}"#,
             r#"{"queries": {"heads": 12}}"#,
             r#"{"language": {"layers": 100000}}"#,

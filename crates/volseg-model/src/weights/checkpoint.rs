@@ -13,12 +13,13 @@ pub(crate) enum Checkpoint {
 
 impl Checkpoint {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut start = [0u8; 4];
+        let mut start = [0u8; 8];
         let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
         let n = read.map_err(|source| Error::Io { what: format!("read {}", path.display()), source })?;
         match &start[..n] {
-            [b'P', b'K', 3, 4] => Ok(Self::Torch(pth::Checkpoint::open(path)?)),
-            [0x80, 2..=5, ..] => malformed(
+            [b'P', b'K', 3, 4, ..] => Ok(Self::Torch(pth::Checkpoint::open(path)?)),
+            // The length of a safetensors header may begin with these two bytes, but its upper half is zero.
+            [0x80, 2..=5, _, _, upper @ ..] if upper.iter().any(|&b| b != 0) => malformed(
                 "it is in the form of torch before 1.6; load it there and save it again with torch.save(state_dict, file)",
             ),
             _ => Ok(Self::Safetensors(WeightsFile::open(path)?)),

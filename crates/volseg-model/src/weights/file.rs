@@ -47,12 +47,14 @@ impl WeightsFile {
         }
         let mut length = [0u8; 8];
         file.read_exact(&mut length).map_err(io)?;
-        if length.starts_with(b"PK") || length[0] == 0x80 {
+        // A header may well be 0x80 bytes long, but not so long as the next bytes of a checkpoint would make it.
+        let torch = length.starts_with(b"PK") || length[0] == 0x80;
+        let length = u64::from_le_bytes(length);
+        if torch && length > MAX_HEADER {
             return malformed(
                 "this is a torch checkpoint, which can run code; convert it with `volseg weights import`",
             );
         }
-        let length = u64::from_le_bytes(length);
         if length > MAX_HEADER || length > meta.len() - 8 {
             return malformed(format!(
                 "its header claims {length} bytes, at most {} are possible",
