@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 
 #[test]
 fn a_judgement_is_saved_and_its_slice_is_not_asked_again() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--keep-judged"]);
     let phantom = server.path("phantom");
     let made = Command::new(env!("CARGO_BIN_EXE_volseg-tested"))
         .args(["phantom", "--modality", "ct", "--size", "small", "--seed", "5", "--quiet", "-o"])
@@ -39,6 +39,8 @@ fn a_judgement_is_saved_and_its_slice_is_not_asked_again() {
     assert!(lines.iter().all(|l| l["ranks"] == json!([2, 1, 3, 4]) && l["time"].as_str().unwrap().ends_with('Z')));
     assert_eq!(lines[0]["case"].as_str().unwrap().len(), 64);
     assert_eq!(lines[0]["image_sha256"], lines[1]["image_sha256"]);
+    let kept = server.path(&format!("data/judged/{}.nii.gz", lines[0]["image_sha256"].as_str().unwrap()));
+    assert_eq!(fs::read(kept).unwrap(), image, "the judged image is there for a training");
     assert_eq!(server.get("/volseg/next?by=size").status, 422);
     assert_eq!(server.json("POST", "/volseg/preferences", &json!({ "version": 1 })).status, 422);
     assert_eq!(server.json("POST", "/volseg/preferences", &json!([])).status, 422);

@@ -66,6 +66,8 @@ pub struct Settings {
     pub studies: Option<PathBuf>,
     /// Folder of labels, rankings and the audit log.
     pub data: PathBuf,
+    /// Copy judged uploads into `data`, so that a training finds them.
+    pub keep_judged: bool,
     /// Folder for temporary files; `None` is the system's.
     pub temporary: Option<PathBuf>,
     /// Weights file to look at for changes.

@@ -47,6 +47,8 @@ pub(crate) struct Rankings {
     /// Image digest, slice, organ.
     done: Mutex<Option<BTreeSet<(String, usize, String)>>>,
     saving: Mutex<()>,
+    /// Images of which candidates were given, by digest.
+    shown: Mutex<BTreeMap<String, Picture>>,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +78,14 @@ pub(crate) async fn save(
             lines += &(j.to_line().map_err(Refusal::from)? + "\n");
         }
         let _one_at_a_time = lock(&app.rankings.saving);
+        if app.settings.keep_judged {
+            for j in &judgements {
+                let shown = lock(&app.rankings.shown).get(&j.image_sha256).cloned();
+                if let Some(picture) = shown {
+                    app.store.keep_judged(&picture, &j.image_sha256)?;
+                }
+            }
+        }
         append(&app.store.preferences(), &lines)?;
         for j in judgements {
             app.rankings.remember(&app, (j.image_sha256, j.slice.unwrap_or(0), j.organ));
@@ -207,6 +217,11 @@ fn search(
 }
 
 impl Rankings {
+    /// Notes which file candidates were shown of.
+    pub(crate) fn showed(&self, sha256: &str, picture: Picture) {
+        lock(&self.shown).insert(sha256.to_owned(), picture);
+    }
+
     fn with_done<T>(&self, app: &App, f: impl FnOnce(&mut BTreeSet<(String, usize, String)>) -> T) -> T {
         let mut done = lock(&self.done);
         let done = done.get_or_insert_with(|| {

@@ -230,7 +230,9 @@ pub(crate) async fn candidates(
     let question = body(question)?;
     let picture = question.place.picture(&app)?;
     let wants_pictures = question.pictures;
+    let shown = picture.clone();
     let asked = app.desk.queued(move |desk| question.ask(desk, &picture)).await?;
+    app.rankings.showed(&asked.case.image().sha256, shown);
     let organ = asked.organ.ok_or_else(|| Refusal::field("name the organ that is judged"))?;
     let answer = asked.answer.ok_or_else(|| Refusal::unknown(format!("the model finds no {organ} on this slice")))?;
     let size = asked.case.stack().size;

@@ -33,7 +33,7 @@ pub(crate) struct Picture {
     /// When it came, seconds since 1970.
     pub(crate) ts: u64,
     /// Whether it was uploaded.
-    uploaded: bool,
+    pub(crate) uploaded: bool,
 }
 
 impl Picture {
@@ -96,6 +96,19 @@ impl Store {
     /// The file that rankings are appended to.
     pub(crate) fn preferences(&self) -> PathBuf {
         self.data.join("preferences.jsonl")
+    }
+
+    /// Keeps a copy of an uploaded file under its digest. Files of studies stay where they are; folders are not kept.
+    ///
+    /// # Errors
+    /// 500.
+    pub(crate) fn keep_judged(&self, picture: &Picture, sha256: &str) -> Result<(), Refusal> {
+        let place = self.data.join("judged").join(format!("{sha256}{}", picture.ending));
+        if !picture.uploaded || !picture.path.is_file() || place.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(self.data.join("judged"))?;
+        copy(&picture.path, &place)
     }
 
     /// A file of the server's own in its data folder.

@@ -191,6 +191,11 @@ fn people_s_rankings_pull_the_masks_their_way() {
             rater: "r1".into(),
             time: "2026-01-01T00:00:00Z".into(),
         };
+        if n == 1 {
+            // An earlier opinion of the same rater, which the line after it replaces.
+            let earlier = Judgement { ranks: vec![1, 3, 4, 2], ..judgement.clone() };
+            lines += &(earlier.to_line().unwrap() + "\n");
+        }
         lines += &judgement.to_line().unwrap();
         lines.push('\n');
     }

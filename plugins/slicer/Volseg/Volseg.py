@@ -6,6 +6,7 @@ The module drives the native module VolsegSegment where it is installed, else th
 
 import base64
 import os
+import shutil
 import time
 
 import qt
@@ -20,9 +21,11 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from VolsegLib import command, coordinates, report
+from VolsegLib import command, coordinates
 from VolsegLib.background import ServerProcess, Worker
 from VolsegLib.ranking import COLOURS, Ranking
+from VolsegSlicer.clicks import Clicks, pointsVoxels
+from VolsegSlicer.runs import NativeRun, ProcessRun, saveVolume
 
 
 class Volseg(ScriptedLoadableModule):
@@ -82,6 +85,8 @@ class VolsegLogic(ScriptedLoadableModuleLogic):
         to_volume = vtk.vtkGeneralTransform()
         slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(None, volume.GetParentTransformNode(), to_volume)
         for n in range(markups.GetNumberOfControlPoints()):
+            if markups.GetNthControlPointPositionStatus(n) != slicer.vtkMRMLMarkupsNode.PositionDefined:
+                continue
             world = [0.0, 0.0, 0.0]
             markups.GetNthControlPointPositionWorld(n, world)
             points.append(coordinates.ras_to_lps(to_volume.TransformPoint(world)))
@@ -182,7 +187,7 @@ class VolsegLogic(ScriptedLoadableModuleLogic):
             if not executable:
                 raise RuntimeError("volseg was not found: install it, or name its file in the panel")
             environment = slicer.util.startupEnvironment()
-            self.server = ServerProcess(executable, environment)
+            self.server = ServerProcess(executable, environment, extra=["--keep-judged"])
             self.address = self.server.client()
         return self.address
 
@@ -192,105 +197,31 @@ class VolsegLogic(ScriptedLoadableModuleLogic):
             self.server = None
             self.uploaded = {}
 
-
-def saveVolume(volume, path):
-    """Writes a volume as uncompressed NRRD, in its own frame."""
-    if not slicer.util.saveNode(volume, path, {"useCompression": 0}):
-        raise RuntimeError("the volume could not be written to the temporary folder")
-
-
-class NativeRun:
-    """A run of the native module VolsegSegment."""
-
-    def __init__(self, logic, module, volume, target, options, progress, finished, failed):
-        self.logic, self.target = logic, target
-        self.progress, self.finished, self.failed = progress, finished, failed
-        self.result = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "volseg result")
-        self.node = slicer.cli.run(module, None, {
-            "inputVolume": volume.GetID(),
-            "outputSegmentation": self.result.GetID(),
-            "organs": ",".join(options.get("organs", ())),
-            "model": options.get("model", "auto"),
-            "modality": options.get("modality", "auto"),
-            "threshold": options.get("threshold", 0.5),
-            "keepLargest": options.get("keep_largest", False),
-        })
-        self.tag = self.node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._changed)
-
-    def _changed(self, node, _event):
-        if node.IsBusy():
-            self.progress(node.GetProgress() / 100.0, "")
-            return
-        node.RemoveObserver(self.tag)
-        status = node.GetStatus()
-        if status & node.Cancelled:
-            self._end(lambda: self.failed("cancelled"))
-        elif status & node.ErrorsMask:
-            text = node.GetErrorText()
-            self._end(lambda: self.failed(text))
-        else:
-            self.logic.mergeSegmentation(self.target, self.result)
-            flags = report.flags(node.GetOutputText())
-            self._end(lambda: self.finished(flags))
-
-    def _end(self, tell):
-        slicer.mrmlScene.RemoveNode(self.result)
-        # The node is still in its own event here.
-        node = self.node
-        qt.QTimer.singleShot(0, lambda: slicer.mrmlScene.RemoveNode(node))
-        tell()
-
-    def cancel(self):
-        self.node.Cancel()
-
-
-class ProcessRun:
-    """A run of the command `volseg`."""
-
-    def __init__(self, logic, executable, volume, target, options, progress, finished, failed):
-        self.logic, self.target = logic, target
-        self.progress, self.finished, self.failed = progress, finished, failed
-        self.folder = slicer.util.tempDirectory()
-        given = os.path.join(self.folder, "volume.nrrd")
-        self.result = os.path.join(self.folder, "result.seg.nrrd")
-        saveVolume(volume, given)
-        self.told = command.Progress()
-        self.cancelled = False
-        self.process = qt.QProcess()
-        environment = qt.QProcessEnvironment()
-        for name, value in slicer.util.startupEnvironment().items():
-            environment.insert(name, value)
-        self.process.setProcessEnvironment(environment)
-        self.process.connect("readyReadStandardOutput()", self._output)
-        self.process.connect("finished(int,QProcess::ExitStatus)", self._finished)
-        self.process.start(executable, command.segment_arguments(given, self.result, options))
-
-    def _output(self):
-        text = bytes(self.process.readAllStandardOutput().data()).decode("utf-8", "replace")
-        self.progress(*self.told.feed(text))
-
-    def _finished(self, code, _status):
-        self._output()
-        error = bytes(self.process.readAllStandardError().data()).decode("utf-8", "replace").strip()
+    def sender(self, volume, modality):
+        """A function for the worker's thread that gives the server's description of a volume, sent on first use and again
+        when its voxels have changed. The file is written here, in the window's thread, since that reads MRML."""
+        key = (volume.GetID(), modality)
+        state = (volume.GetImageData().GetMTime(), volume.GetMTime())
+        sent = self.uploaded.get(key)
+        if sent and sent[0] == state:
+            return lambda: sent[1]
+        path = os.path.join(slicer.util.tempDirectory(), "volume.nrrd")
         try:
-            if self.cancelled:
-                self.failed("cancelled")
-            elif code != 0:
-                self.failed(error or f"volseg ended with {code}")
-            else:
-                self.logic.loadResult(self.result, self.target)
-                self.finished(report.flags(self.told.text))
-        except RuntimeError as problem:
-            self.failed(str(problem))
-        finally:
-            for name in ("volume.nrrd", "result.seg.nrrd"):
-                if os.path.exists(os.path.join(self.folder, name)):
-                    os.remove(os.path.join(self.folder, name))
-            os.rmdir(self.folder)
+            saveVolume(volume, path)
+        except RuntimeError:
+            shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+            raise
 
-    def cancel(self):
-        self.cancelled = True
-        self.process.kill()
+        def send():
+            try:
+                image = self.client().upload(path, modality)
+            finally:
+                shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+            image["modality"] = modality
+            self.uploaded[key] = (state, image)
+            return image
+
+        return send
 
 
 class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -301,7 +232,11 @@ class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.running = None
         self.ranking = None
+        self.judged = None
         self.saved = 0
+        self.clicks = Clicks()
+        self.watched = []
+        self.lastLine = ""
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -321,6 +256,12 @@ class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.nextButton.connect("clicked(bool)", self.onNext)
         self.ui.undoButton.connect("clicked(bool)", self.onUndo)
         self.ui.skipButton.connect("clicked(bool)", self.onSkip)
+        self.ui.placeInside.connect("clicked(bool)", lambda _=False: self.place(self.ui.insidePoints))
+        self.ui.placeOutside.connect("clicked(bool)", lambda _=False: self.place(self.ui.outsidePoints))
+        self.ui.drawBox.connect("clicked(bool)", lambda _=False: self.place(self.ui.roi))
+        self.ui.undoClick.connect("clicked(bool)", self.onUndoClick)
+        for selector in (self.ui.insidePoints, self.ui.outsidePoints):
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", self.onPointsChosen)
         self.pictures = [self.ui.candidate1, self.ui.candidate2, self.ui.candidate3, self.ui.candidate4]
         self.shortcuts = []
         for n in range(4):
@@ -349,7 +290,8 @@ class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic.stopServer()
 
     def onSceneClosed(self, _caller=None, _event=None):
-        self.ranking = None
+        self.ranking = self.judged = None
+        self.clicks = Clicks()
         self.logic.uploaded = {}
         self.parameters = self.logic.getParameterNode()
 
@@ -406,13 +348,16 @@ class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             options = self.logic.options(self.parameters, self.ui.insidePoints.currentNode(),
                                          self.ui.outsidePoints.currentNode(), self.ui.roi.currentNode(), volume)
             self.ui.runButton.text = "Cancel"
-            self.running = self.logic.run(volume, target, options, self.onProgress, self.onFinished, self.onFailed)
+            run = self.logic.run(volume, target, options, self.onProgress, self.onFinished, self.onFailed)
+            # A program that cannot be started fails before this line.
+            self.running = None if run.ended else run
         except RuntimeError as problem:
             self.onFailed(str(problem))
 
     def onProgress(self, part, text):
         self.ui.progress.value = int(100 * part)
-        if text:
+        if text and text != self.lastLine:
+            self.lastLine = text
             self.ui.log.appendPlainText(text)
 
     def onFinished(self, flags):
@@ -428,6 +373,75 @@ class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if text != "cancelled":
             slicer.util.errorDisplay(text)
 
+    # Points, boxes and clicks
+
+    #: Class and name of the nodes that the buttons make.
+    MADE = {"insidePoints": ("vtkMRMLMarkupsFiducialNode", "inside"), "outsidePoints": ("vtkMRMLMarkupsFiducialNode", "outside"),
+            "roi": ("vtkMRMLMarkupsROINode", "box")}
+
+    def place(self, selector):
+        """Lets the user place points or a box, in a new node if none is chosen."""
+        node = selector.currentNode()
+        if not node:
+            node = slicer.mrmlScene.AddNewNodeByClass(*self.MADE[selector.objectName])
+            node.CreateDefaultDisplayNodes()
+            selector.setCurrentNode(node)
+        markups = slicer.modules.markups.logic()
+        markups.SetActiveList(node)
+        markups.StartPlaceMode(selector is not self.ui.roi)
+
+    def onPointsChosen(self, node):
+        for old in list(self.watched):
+            if old not in (self.ui.insidePoints.currentNode(), self.ui.outsidePoints.currentNode()):
+                self.removeObserver(old, slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent, self.onPoint)
+                self.watched.remove(old)
+        if node and node not in self.watched:
+            self.addObserver(node, slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent, self.onPoint)
+            self.watched.append(node)
+
+    def onPoint(self, node, _event):
+        """A point was placed: with clicks switched on, its slice is segmented at once."""
+        volume = self.ui.inputVolume.currentNode()
+        if not self.ui.liveClicks.checked or not volume:
+            return
+        self.takeParameters()
+        organs = self.checkedOrgans()
+        organ = organs[0] if len(organs) == 1 else None
+        identity = organ or "object"
+        try:
+            lists = [pointsVoxels(n.currentNode(), volume) if n.currentNode() else []
+                     for n in (self.ui.insidePoints, self.ui.outsidePoints)]
+            last = pointsVoxels(node, volume)[-1]
+            image = self.logic.sender(volume, self.parameters.modality)
+        except (RuntimeError, ValueError) as problem:
+            slicer.util.errorDisplay(str(problem))
+            return
+        target = self.ui.segmentation.currentNode() or self.logic.newSegmentation(volume)
+        self.ui.segmentation.setCurrentNode(target)
+        segments = target.GetSegmentation()
+        if not segments.GetSegment(identity):
+            segments.AddEmptySegment(identity, identity.replace("_", " "))
+        threshold = self.parameters.threshold
+
+        def work():
+            client = self.logic.client()
+            told = image()
+            question = self.clicks.question(told, *lists, last)
+            if question is None:
+                return None
+            number, place, points = question
+            return number, client.mask(place, organ, points, threshold=threshold), told
+
+        def then(result):
+            if result and self.clicks.put(*result, volume, target, identity):
+                self.ui.flags.text = f"{result[1]['pixels']} pixels in {result[1]['ms']:.0f} ms"
+
+        self.worker.start(work, then, self.onServerFailed)
+
+    def onUndoClick(self, _checked=False):
+        if not self.clicks.undo():
+            self.ui.flags.text = "There is no click to undo."
+
     # Rankings
 
     def onNext(self, _checked=False):
@@ -437,33 +451,23 @@ class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.takeParameters()
         modality = self.parameters.modality
-        known = self.logic.uploaded.get(volume.GetID())
-        path = None
-        if known is None:
-            # Written here, in the window's thread, since it reads MRML.
-            path = os.path.join(slicer.util.tempDirectory(), "volume.nrrd")
-            saveVolume(volume, path)
+        try:
+            image = self.logic.sender(volume, modality)
+        except RuntimeError as problem:
+            slicer.util.errorDisplay(str(problem))
+            return
         self.ui.rankingText.text = "Looking for an uncertain slice ..."
-        identity = volume.GetID()
 
         def work():
             client = self.logic.client()
-            image = known
-            if image is None:
-                try:
-                    image = client.upload(path, modality)["image"]
-                finally:
-                    os.remove(path)
-                    os.rmdir(os.path.dirname(path))
-            spot = client.next(image, modality=modality)
+            told = image()
+            spot = client.next(told["image"], modality=modality)
             if not spot:
-                return image, None
-            place = {"image": image, "plane": spot["plane"], "slice": spot["slice"], "modality": modality}
-            return image, client.candidates(place, spot["organ"])
+                return None
+            place = {"image": told["image"], "plane": spot["plane"], "slice": spot["slice"], "modality": modality}
+            return client.candidates(place, spot["organ"])
 
-        def then(result):
-            image, candidates = result
-            self.logic.uploaded[identity] = image
+        def then(candidates):
             self.ranking = Ranking(candidates) if candidates else None
             self.showRanking()
 
@@ -496,8 +500,12 @@ class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.showRanking()
 
     def onUndo(self, _checked=False):
-        if self.ranking is not None:
+        if self.ranking is not None and self.ranking.order:
             self.ranking.undo()
+            self.showRanking()
+        elif self.judged is not None:
+            # The slice before comes back; its new line replaces the old one in training.
+            self.ranking, self.judged = Ranking(self.judged.candidates), None
             self.showRanking()
 
     def onSkip(self, _checked=False):
@@ -505,7 +513,7 @@ class VolsegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.save(self.ranking.judgement(self.ui.rater.text, skipped=True))
 
     def save(self, judgement):
-        self.ranking = None
+        self.judged, self.ranking = self.ranking, None
 
         def then(count):
             self.saved += count

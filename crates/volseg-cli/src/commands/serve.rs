@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Folder for temporary files [default: the system's]
     #[arg(long, value_name = "DIR")]
     temp: Option<PathBuf>,
+    /// Keep a copy of every judged upload in judged/ of the data folder: training on rankings needs the images
+    #[arg(long)]
+    keep_judged: bool,
     /// embedded, or a weights file
     #[arg(long, default_value = "embedded", value_name = "NAME|FILE")]
     model: String,
@@ -77,6 +80,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         monai_label: args.monai_label,
         studies: args.studies,
         data,
+        keep_judged: args.keep_judged,
         temporary: args.temp,
         model_file,
         token,

@@ -38,7 +38,7 @@ struct Install {
 }
 
 /// Files of the scripted module, under its folder.
-const SCRIPTED: [(&str, &str); 9] = [
+const SCRIPTED: [(&str, &str); 12] = [
     ("Volseg.py", include_str!("../../../../plugins/slicer/Volseg/Volseg.py")),
     ("VolsegLib/__init__.py", include_str!("../../../../plugins/slicer/Volseg/VolsegLib/__init__.py")),
     ("VolsegLib/coordinates.py", include_str!("../../../../plugins/slicer/Volseg/VolsegLib/coordinates.py")),
@@ -47,6 +47,9 @@ const SCRIPTED: [(&str, &str); 9] = [
     ("VolsegLib/background.py", include_str!("../../../../plugins/slicer/Volseg/VolsegLib/background.py")),
     ("VolsegLib/ranking.py", include_str!("../../../../plugins/slicer/Volseg/VolsegLib/ranking.py")),
     ("VolsegLib/report.py", include_str!("../../../../plugins/slicer/Volseg/VolsegLib/report.py")),
+    ("VolsegSlicer/__init__.py", include_str!("../../../../plugins/slicer/Volseg/VolsegSlicer/__init__.py")),
+    ("VolsegSlicer/clicks.py", include_str!("../../../../plugins/slicer/Volseg/VolsegSlicer/clicks.py")),
+    ("VolsegSlicer/runs.py", include_str!("../../../../plugins/slicer/Volseg/VolsegSlicer/runs.py")),
     ("Resources/UI/Volseg.ui", include_str!("../../../../plugins/slicer/Volseg/Resources/UI/Volseg.ui")),
 ];
 
@@ -95,4 +98,27 @@ fn module(dir: &Path) -> anyhow::Result<()> {
     // Renaming one hard link of a file to another is no change and leaves both.
     let _ = fs::remove_file(&beside);
     Ok(AtomicFile::write(&dir.join(format!("{NAME}.xml")), description().as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_of_the_module_is_installed() {
+        let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/slicer/Volseg"));
+        let mut found = Vec::new();
+        for folder in ["", "VolsegLib", "VolsegSlicer", "Resources/UI"] {
+            for entry in fs::read_dir(source.join(folder)).unwrap().flatten() {
+                let path = entry.path();
+                if path.extension().is_some_and(|e| e == "py" || e == "ui") {
+                    found.push(path.strip_prefix(source).unwrap().to_string_lossy().replace('\\', "/"));
+                }
+            }
+        }
+        found.sort();
+        let mut installed: Vec<&str> = SCRIPTED.iter().map(|(name, _)| *name).collect();
+        installed.sort_unstable();
+        assert_eq!(found, installed);
+    }
 }

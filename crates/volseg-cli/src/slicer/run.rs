@@ -231,7 +231,9 @@ fn voxel(image: &Image, lps: [f64; 3]) -> anyhow::Result<[usize; 3]> {
     if (0..3).any(|a| !(at[a] >= 0.0 && at[a] < dim[a] as f64)) {
         return Err(usage_error(format!(
             "the point {}, {}, {} mm (LPS) lies outside the volume",
-            lps[0], lps[1], lps[2]
+            lps[0] + 0.0,
+            lps[1] + 0.0,
+            lps[2] + 0.0
         )));
     }
     Ok(at.map(|v| v as usize))

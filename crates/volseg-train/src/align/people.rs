@@ -5,7 +5,7 @@ use super::item::{Item, Judged, read_slice};
 use crate::preference::{Answer, CANDIDATES};
 use crate::{Error, Progress};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use volseg_engine::{Judgement, PromptFile, View, prompt_row};
 use volseg_geometry::{Plane, SliceStack, decode_run_length};
@@ -22,7 +22,18 @@ pub(crate) fn load(
     progress: &mut dyn Progress,
 ) -> Result<Vec<Item>, Error> {
     let all = Judgement::read_all(file)?;
-    let judged: Vec<&Judgement> = all.iter().filter(|j| !j.skipped).collect();
+    // Who comes back to a slice replaces the own earlier line, also by skipping it.
+    let mut last = BTreeMap::new();
+    for (n, j) in all.iter().enumerate() {
+        let place = format!(
+            "{} {:?} {:?} {} {:?} {:?} {}",
+            j.image_sha256, j.plane, j.slice, j.organ, j.tile, j.prompt, j.rater
+        );
+        last.insert(place, n);
+    }
+    let kept: BTreeSet<usize> = last.into_values().collect();
+    let all: Vec<&Judgement> = kept.into_iter().filter_map(|n| all.get(n)).collect();
+    let judged: Vec<&Judgement> = all.iter().copied().filter(|j| !j.skipped).collect();
     let images = by_digest(&config.images)?;
     let mut groups: BTreeMap<(String, String), Group<'_>> = BTreeMap::new();
     for j in &judged {

@@ -1,0 +1,1 @@
+"""The parts of the module that need Slicer: runs and clicks."""
