@@ -1,6 +1,6 @@
 //! Which part of a slice the network looks at.
 
-use crate::segment::stack_of;
+use crate::{black_fat::BlackFat, segment::stack_of};
 use volseg_geometry::{AnyVolume, Modality, Plane, SliceStack, Window};
 use volseg_io::Image;
 use volseg_model::embedded::{BODY_HU, body_box, neighbours, normalise_grey, normalise_hu, stretch};
@@ -17,6 +17,7 @@ pub struct View {
     spacing_mm: f64,
     slope: f64,
     intercept: f64,
+    black_fat: Option<BlackFat>,
 }
 
 impl View {
@@ -56,7 +57,8 @@ impl View {
         side: usize,
         eight_bit: bool,
     ) -> Self {
-        // A picture of a CT has lost its HU; it is read as the soft-tissue window that most are made with.
+        // A picture of a CT has lost its HU; it is read as the soft-tissue window that most are made with, or a narrower one
+        // where fat is black.
         let picture = modality == Modality::Ct && eight_bit;
         let (slope, intercept, body_hu) = if picture {
             (slope * 400.0 / 255.0, intercept * 400.0 / 255.0 - 160.0, -150.0)
@@ -73,26 +75,31 @@ impl View {
             [0, 0, w, h]
         };
         let spacing_mm = volume.affine().spacing_mm()[stack.frame.axes[2]];
-        Self { stack, crop, side, modality, window, spacing_mm, slope, intercept }
+        let black_fat = (picture && window.is_none()).then(|| BlackFat::find(volume, &stack)).flatten();
+        Self { stack, crop, side, modality, window, spacing_mm, slope, intercept, black_fat }
     }
 
     /// Intensities of the crop of a shown slice, row by row.
     fn crop_values(&self, volume: &AnyVolume, slice: usize) -> Vec<f32> {
         let (first, column, row) = self.stack.shown_strides(slice);
         let [x0, y0, w, h] = self.crop;
+        let (slope, intercept) = if self.black_fat.is_some() { (1.0, 0.0) } else { (self.slope, self.intercept) };
         let mut out = vec![0f32; w * h];
         for (y, line) in out.chunks_exact_mut(w).enumerate() {
             let at = first as isize + row * (y0 + y) as isize + column * x0 as isize;
             if column == 1 {
-                volume.read_f32(at as usize, self.slope, self.intercept, line);
+                volume.read_f32(at as usize, slope, intercept, line);
             } else if column == -1 {
-                volume.read_f32((at + 1 - w as isize) as usize, self.slope, self.intercept, line);
+                volume.read_f32((at + 1 - w as isize) as usize, slope, intercept, line);
                 line.reverse();
             } else {
                 for (x, v) in line.iter_mut().enumerate() {
                     let value = volume.value((at + column * x as isize) as usize);
-                    *v = (value * self.slope + self.intercept) as f32;
+                    *v = (value * slope + intercept) as f32;
                 }
+            }
+            if let Some(black_fat) = &self.black_fat {
+                black_fat.restore(line, x0, y0 + y);
             }
         }
         out

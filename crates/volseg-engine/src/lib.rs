@@ -6,6 +6,7 @@
 
 mod assemble;
 pub mod batch;
+mod black_fat;
 mod body;
 mod cleanup;
 mod error;
