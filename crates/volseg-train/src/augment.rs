@@ -6,6 +6,8 @@ use crate::Random;
 pub(crate) struct Warp {
     matrix: [f32; 4],
     offset: [f32; 2],
+    /// Amplitude in target pixels, waves per pixel and phase of a bend along x, then along y.
+    bend: [[f32; 3]; 2],
     side: usize,
 }
 
@@ -19,8 +21,15 @@ pub(crate) struct Reach {
     pub(crate) aspect: f32,
     /// Fraction of the side.
     pub(crate) shift: f32,
+    /// Largest amplitude of a smooth bend, fraction of the side.
+    pub(crate) bend: f32,
     /// Whether left and right may change places.
     pub(crate) mirror: bool,
+}
+
+impl Reach {
+    /// Nothing changes.
+    pub(crate) const NONE: Self = Self { rotation: 0.0, scale: 0.0, aspect: 0.0, shift: 0.0, bend: 0.0, mirror: false };
 }
 
 impl Warp {
@@ -41,7 +50,12 @@ impl Warp {
         let centre = [x0 + w * (0.5 + dx), y0 + h * (0.5 + dy)];
         let half = side as f32 / 2.0;
         let offset = [centre[0] - (matrix[0] + matrix[1]) * half, centre[1] - (matrix[2] + matrix[3]) * half];
-        Self { matrix, offset, side }
+        let mut wave = || {
+            let waves = random.uniform(0.5, 2.0) * std::f32::consts::TAU / side as f32;
+            [random.uniform(0.0, reach.bend) * side as f32, waves, random.uniform(0.0, std::f32::consts::TAU)]
+        };
+        let bend = if reach.bend > 0.0 { [wave(), wave()] } else { Default::default() };
+        Self { matrix, offset, bend, side }
     }
 
     /// Calls `each(target pixel, four source pixels with weights)`; source pixels outside are `None`.
@@ -53,6 +67,11 @@ impl Warp {
         for y in 0..self.side {
             for x in 0..self.side {
                 let (u, v) = (x as f32 + 0.5, y as f32 + 0.5);
+                let [along_x, along_y] = self.bend;
+                let (u, v) = (
+                    u + along_x[0] * (along_x[1] * v + along_x[2]).sin(),
+                    v + along_y[0] * (along_y[1] * u + along_y[2]).sin(),
+                );
                 let sx = self.matrix[0] * u + self.matrix[1] * v + self.offset[0] - 0.5;
                 let sy = self.matrix[2] * u + self.matrix[3] * v + self.offset[1] - 0.5;
                 let (fx, fy) = (sx.floor(), sy.floor());
@@ -86,6 +105,40 @@ pub(crate) fn add_noise(pixels: &mut [f32], side: usize, sigma: f32, random: &mu
             let below = noise[(y + 1) % side * side + x];
             let grain = noise[i] * (1.0 - coarse) + coarse * 0.6 * (noise[i] + right + below);
             pixels[i] += sigma * grain;
+        }
+    }
+}
+
+/// What happens between a probe and a picture: gain that changes with depth, a shadow below something dense, coarser or finer
+/// speckle. `pixels` are not negative.
+pub(crate) fn vary_ultrasound(pixels: &mut [f32], side: usize, random: &mut Random) {
+    let slope = random.uniform(-0.7, 0.7);
+    let speckle = random.uniform(0.0, 0.25);
+    let shadow = random.chance(0.2).then(|| {
+        let (x, width, top) = (random.uniform(0.0, 1.0), random.uniform(0.05, 0.2), random.uniform(0.2, 0.8));
+        (x, width, top, random.uniform(0.2, 0.7))
+    });
+    for (i, p) in pixels.iter_mut().enumerate() {
+        let (x, y) = ((i % side) as f32 / side as f32, (i / side) as f32 / side as f32);
+        *p *= (slope * (y - 0.5)).exp() * (1.0 + speckle * random.normal()).max(0.0);
+        if let Some((at, width, top, factor)) = shadow
+            && y > top
+            && (x - at).abs() < width
+        {
+            *p *= factor;
+        }
+    }
+    if random.chance(0.3) {
+        smooth(pixels, side);
+    }
+}
+
+/// Mean over three pixels along each axis.
+fn smooth(pixels: &mut [f32], side: usize) {
+    for step in [1, side] {
+        let before = pixels.to_vec();
+        for i in step..pixels.len().saturating_sub(step) {
+            pixels[i] = (before[i - step] + before[i] + before[i + step]) / 3.0;
         }
     }
 }

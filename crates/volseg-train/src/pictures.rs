@@ -45,6 +45,8 @@ pub struct Picture {
     pub mask: Vec<u8>,
     /// Organ of the mask.
     pub organ: OrganId,
+    /// How it was taken.
+    pub modality: Modality,
     /// Part of the set.
     pub part: Part,
 }
@@ -132,7 +134,7 @@ fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Pictur
             grey.iter_mut().for_each(|v| *v *= 255.0);
         }
         let name = if plain { case.name.clone() } else { format!("{}/{s}", case.name) };
-        pictures.push(Picture { name, size, grey, mask, organ, part: Part::Unused });
+        pictures.push(Picture { name, size, grey, mask, organ, modality: set.modality, part: Part::Unused });
     }
     Ok(pictures)
 }

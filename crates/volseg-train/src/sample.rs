@@ -1,10 +1,10 @@
 //! One augmented slice with its truth, ready for the network.
 
 use crate::Random;
-use crate::augment::{Reach, Warp, add_noise};
+use crate::augment::{Reach, Warp, add_noise, vary_ultrasound};
 use crate::pictures::Picture;
 use crate::volumes::CtVolume;
-use volseg_geometry::Window;
+use volseg_geometry::{Modality, Window};
 use volseg_model::embedded::{normalise_grey, normalise_hu};
 
 /// A slice as the network sees it, and the truth of every organ that its data set labels.
@@ -21,10 +21,12 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn picture(p: &Picture, side: usize, augment: bool, random: &mut Random) -> Self {
-        let reach = if augment {
-            Reach { rotation: 20.0, scale: 0.25, aspect: 0.12, shift: 0.08, mirror: true }
-        } else {
-            Reach { rotation: 0.0, scale: 0.0, aspect: 0.0, shift: 0.0, mirror: false }
+        let ultrasound = p.modality == Modality::Ultrasound;
+        // A lesion may be anywhere and of any size; a chest is not.
+        let reach = match (augment, ultrasound) {
+            (true, true) => Reach { rotation: 20.0, scale: 0.35, aspect: 0.25, shift: 0.15, bend: 0.03, mirror: true },
+            (true, false) => Reach { rotation: 20.0, scale: 0.25, aspect: 0.12, shift: 0.08, bend: 0.0, mirror: true },
+            (false, _) => Reach::NONE,
         };
         let whole = [0.0, 0.0, p.size[0] as f32, p.size[1] as f32];
         let (mut grey, mut mask) = (vec![0f32; side * side], vec![0f32; side * side]);
@@ -38,6 +40,9 @@ impl Sample {
                     }
                 }
             });
+            if ultrasound {
+                vary_ultrasound(&mut grey, side, random);
+            }
         } else {
             grey = volseg_model::embedded::stretch(&p.grey, p.size, side);
             let m: Vec<f32> = p.mask.iter().map(|&v| f32::from(v)).collect();
@@ -67,9 +72,9 @@ impl Sample {
 
     pub(crate) fn ct(v: &CtVolume, slice: usize, side: usize, augment: bool, random: &mut Random) -> Self {
         let reach = if augment {
-            Reach { rotation: 10.0, scale: 0.15, aspect: 0.08, shift: 0.05, mirror: false }
+            Reach { rotation: 10.0, scale: 0.15, aspect: 0.08, shift: 0.05, bend: 0.0, mirror: false }
         } else {
-            Reach { rotation: 0.0, scale: 0.0, aspect: 0.0, shift: 0.0, mirror: false }
+            Reach::NONE
         };
         let size = v.stack.shown_size();
         let mut source = v.body;

@@ -54,11 +54,11 @@ impl Source {
     }
 
     pub(super) fn view(&self, slice: usize, side: usize, augment: bool, random: &mut Random) -> View {
-        let mut reach = Reach { rotation: 0.0, scale: 0.0, aspect: 0.0, shift: 0.0, mirror: false };
+        let mut reach = Reach::NONE;
         match self {
             Self::Picture { grey: source, mask, organ } => {
                 if augment {
-                    reach = Reach { rotation: 12.0, scale: 0.18, aspect: 0.1, shift: 0.06, mirror: true };
+                    reach = Reach { rotation: 12.0, scale: 0.18, aspect: 0.1, shift: 0.06, bend: 0.0, mirror: true };
                 }
                 let whole = [0.0, 0.0, KEPT as f32, KEPT as f32];
                 let (mut grey, mut soft) = (vec![0f32; side * side], vec![0f32; side * side]);
@@ -82,7 +82,7 @@ impl Source {
             }
             Self::Ct(v) => {
                 if augment {
-                    reach = Reach { rotation: 8.0, scale: 0.12, aspect: 0.06, shift: 0.04, mirror: false };
+                    reach = Reach { rotation: 8.0, scale: 0.12, aspect: 0.06, shift: 0.04, bend: 0.0, mirror: false };
                 }
                 let (hu, labels) = v.slice(slice);
                 let mut masks = vec![Some(Vec::new()); ORGANS_KNOWN];
