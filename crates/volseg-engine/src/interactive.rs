@@ -109,9 +109,6 @@ impl OpenCase {
         let (modality, view, grey) = match &*model {
             Model::Embedded { network, .. } => {
                 let modality = match guess.modality {
-                    Some(Modality::Mr) => {
-                        return Err(Error::Request("the embedded model was not trained on MR".into()));
-                    }
                     Some(m) => m,
                     None => decide_picture(network, &image, &Request::default(), stack)?,
                 };

@@ -81,7 +81,7 @@ pub fn segment(
     let volume = &image.volume;
     let picture = image.is_picture();
     let dim = volume.dim();
-    let declared = request.modality.or(image.modality);
+    let declared = request.modality.or(image.modality).or_else(|| implied(request));
     let guess = guess_modality(volume, image.slope, image.intercept, picture, declared);
     let mut warnings = guess.warnings;
     let plane = match &request.prompts {
@@ -94,10 +94,14 @@ pub fn segment(
         None => decide_picture(network, image, request, stack)?,
     };
     if modality == Modality::Mr {
-        return Err(Error::Request(
-            "the embedded model was not trained on MR; import a model that was, or give --modality if this is not MR"
-                .into(),
-        ));
+        if let PromptMode::Organ = request.prompts {
+            return Err(Error::Request(
+                "the embedded model was not trained on MR and knows no organ of it by name; give boxes or points with \
+                 --prompts, import a model that was, or give --modality if this is not MR"
+                    .into(),
+            ));
+        }
+        warnings.push("the embedded model was not trained on MR: it follows the prompts alone".into());
     }
     if plane.is_some_and(|p| p != Plane::Axial) && modality == Modality::Ct {
         warnings.push("the embedded model was trained on axial slices; other planes are untested".into());
@@ -166,6 +170,17 @@ pub(crate) fn stack_of(image: &Image, plane: Plane) -> SliceStack {
     } else {
         SliceStack::new(dim, image.volume.affine(), plane)
     }
+}
+
+/// The hippocampus is seen in MR alone.
+fn implied(request: &Request) -> Option<Modality> {
+    let seen_in_mr = |o: OrganId| (18..=19).contains(&o.get());
+    let prompted = match &request.prompts {
+        PromptMode::Given { prompts, .. } => prompts.prompts.iter().map(|p| p.organ).collect(),
+        PromptMode::Organ => Vec::new(),
+    };
+    let asked = request.organs.as_ref().unwrap_or(&prompted);
+    (!asked.is_empty() && asked.iter().all(|o| seen_in_mr(*o))).then_some(Modality::Mr)
 }
 
 /// X-ray or ultrasound: whichever first mask the network is surer of. Asked-for organs decide if they can.
