@@ -4,7 +4,8 @@
     python3 scripts/evaluate/ct.py --volseg target/release/volseg --phantoms 900000 10
     python3 scripts/evaluate/ct.py --volseg target/release/volseg --pair ct.nii.gz labels.nii.gz --totalsegmentator
 
-`--mode organ` (default) or `box` (one box per component and slice from the labels). The Dice is counted here, independently
+`--mode organ` (default), `box` (one box per component and slice from the labels) or `box3d` (one box per organ in 3D, the same on all
+its slices). The Dice is counted here, independently
 of `volseg eval` (nibabel and numpy); `--totalsegmentator` maps that tool's class ids to ours.
 """
 import argparse, json, pathlib, statistics, subprocess, sys, tempfile
@@ -22,7 +23,7 @@ p.add_argument("--phantoms", nargs=2, type=int, metavar=("SEED", "N"))
 p.add_argument("--size", default="small")
 p.add_argument("--pair", nargs=2, action="append", default=[], metavar=("CT", "LABELS"))
 p.add_argument("--totalsegmentator", action="store_true")
-p.add_argument("--mode", default="organ", choices=["organ", "box"])
+p.add_argument("--mode", default="organ", choices=["organ", "box", "box3d"])
 p.add_argument("--model", default="embedded")
 a = p.parse_args()
 
@@ -31,6 +32,17 @@ def run(*command):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: exit {done.returncode}: {done.stderr}")
+
+
+def boxes_3d(truth):
+    """Prompts of one box per organ; the third stored axis of the labels must be the axial one."""
+    found = []
+    for organ in range(1, 16):
+        where = numpy.argwhere(truth == organ)
+        if len(where):
+            (x0, y0, z0), (x1, y1, z1) = where.min(axis=0).tolist(), (where.max(axis=0) + 1).tolist()
+            found += [{"organ": NAMES[organ], "plane": "axial", "slice": z, "box": [x0, y0, x1, y1]} for z in range(z0, z1)]
+    return found
 
 
 scores, empty = {}, [0, 0]
@@ -56,6 +68,10 @@ with tempfile.TemporaryDirectory() as tmp:
         command = [a.volseg, "segment", str(image), "-o", str(out), "--modality", "ct", "--model", a.model, "--quiet"]
         if a.mode == "box":
             command += ["--prompts", f"boxes-from:{labels}"]
+        if a.mode == "box3d":
+            prompts = tmp / f"prompts{n}.json"
+            prompts.write_text(json.dumps({"version": 1, "prompts": boxes_3d(truth)}))
+            command += ["--prompts", str(prompts)]
         run(*command)
         got = nibabel.load(out)
         # The DICOM reader may order axes differently than the reference file.

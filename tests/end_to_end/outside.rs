@@ -38,6 +38,7 @@ fn wrong_use_is_code_2_and_says_what_is_allowed() {
         (&["organs", "--threads", "0"], "expected 1 to"),
         (&["organs", "--threads", "1000000000"], "expected 1 to"),
         (&["organs", "--device", "tpu"], "expected auto, cpu, cuda"),
+        (&["organs", "--device", "cuda"], "CPU alone"),
         (&["organs", "--memory", "lots"], "expected K, M, G or T"),
         (&[], "Usage"),
     ] {

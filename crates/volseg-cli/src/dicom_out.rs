@@ -28,9 +28,9 @@ pub(crate) fn check(path: &Path, image: &Image) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(usage_error(format!(
-        "{}: a .dcm output refers to the slices of a DICOM series, but the input is {}; write .seg.nrrd or .nii.gz",
+        "{}: a .dcm output refers to the slices of a DICOM series, and the input ({}) is none; write .seg.nrrd or .nii.gz",
         path.display(),
-        image.format.unwrap_or("no DICOM series")
+        image.format.unwrap_or("of an unknown format")
     )))
 }
 

@@ -52,7 +52,6 @@ pub(crate) enum LogFormat {
 
 /// Weight of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(dead_code, reason = "which levels occur depends on the commands plugged in")]
 pub(crate) enum Level {
     /// The run ends.
     Error,
@@ -65,7 +64,6 @@ pub(crate) enum Level {
 }
 
 /// What a command needs to know of the global options. The rayon pool is already set up with `threads`.
-#[allow(dead_code, reason = "read by the commands that need them")]
 pub(crate) struct Global {
     /// Threads to work with, at least 1.
     pub(crate) threads: usize,
@@ -83,7 +81,6 @@ pub(crate) struct Global {
     pub(crate) log_format: LogFormat,
 }
 
-#[allow(dead_code, reason = "used by the commands that need them")]
 impl Global {
     /// What was asked for; nothing is started yet.
     pub(crate) fn new(args: &GlobalArgs) -> Self {
@@ -92,11 +89,15 @@ impl Global {
         Self { threads: args.threads.unwrap_or_else(cores), device, memory, seed, quiet, verbose, log_format }
     }
 
-    /// Sets up the thread pool, once.
+    /// Checks the device and sets up the thread pool, once.
     ///
     /// # Errors
-    /// A usage error for a number of threads that cannot be meant; an error if threads cannot be started.
-    pub(crate) fn start_threads(&self) -> anyhow::Result<()> {
+    /// A usage error for a device that this build has not, or for a number of threads that cannot be meant; an error if threads
+    /// cannot be started.
+    pub(crate) fn start(&self) -> anyhow::Result<()> {
+        if let Device::Cuda(n) = self.device {
+            return Err(usage_error(format!("--device: found cuda:{n}, expected auto or cpu: this build runs on the CPU alone")));
+        }
         if !(1..=MOST_THREADS).contains(&self.threads) {
             return Err(usage_error(format!("--threads: found {}, expected 1 to {MOST_THREADS}", self.threads)));
         }

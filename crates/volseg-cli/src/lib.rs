@@ -56,6 +56,6 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> exit::ExitCode {
         Err(refusal) => return exit::usage(&refusal),
     };
     let global = global::Global::new(&cli.global);
-    let result = global.start_threads().and_then(|()| cli.command.run(&global));
+    let result = global.start().and_then(|()| cli.command.run(&global));
     exit::code(result, &global)
 }
