@@ -96,7 +96,9 @@ impl Global {
     /// cannot be started.
     pub(crate) fn start(&self) -> anyhow::Result<()> {
         if let Device::Cuda(n) = self.device {
-            return Err(usage_error(format!("--device: found cuda:{n}, expected auto or cpu: this build runs on the CPU alone")));
+            return Err(usage_error(format!(
+                "--device: found cuda:{n}, expected auto or cpu: this build runs on the CPU alone"
+            )));
         }
         if !(1..=MOST_THREADS).contains(&self.threads) {
             return Err(usage_error(format!("--threads: found {}, expected 1 to {MOST_THREADS}", self.threads)));

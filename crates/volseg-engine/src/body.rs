@@ -1,9 +1,19 @@
 //! Which part of a slice the network looks at.
 
-use crate::{black_fat::BlackFat, segment::stack_of};
+use crate::black_fat::BlackFat;
 use volseg_geometry::{AnyVolume, Modality, Plane, SliceStack, Window};
 use volseg_io::Image;
 use volseg_model::embedded::{BODY_HU, body_box, neighbours, normalise_grey, normalise_hu, stretch};
+
+/// Slices of an image along a plane; a picture is its own one slice.
+pub(crate) fn stack_of(image: &Image, plane: Plane) -> SliceStack {
+    let dim = image.volume.dim();
+    if image.is_picture() {
+        SliceStack::picture(dim[0], dim[1])
+    } else {
+        SliceStack::new(dim, image.volume.affine(), plane)
+    }
+}
 
 /// How slices become input of the embedded network, and network pixels become slice pixels.
 #[derive(Clone, Debug)]

@@ -2,9 +2,10 @@
 //! that reading. The caller keeps the readings, since only it knows how much memory there is.
 
 use crate::body::View;
+use crate::body::stack_of;
 use crate::pass::{self, ABSENT, Encoded, Question, STEPS};
 use crate::sam::{self, SamReading};
-use crate::segment::{decide_picture, organs_of, stack_of};
+use crate::segment::{decide_picture, organs_of};
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, Request, guess_modality};
 use std::sync::Arc;
 use volseg_geometry::{Affine, Modality, OrganId, PixelBox, Plane, SliceStack, resize_bilinear_into};

@@ -1,7 +1,8 @@
 //! Networks of SAM's family on the slices that prompts name, exactly as their official predictors compute them.
 
+use crate::body::stack_of;
+use crate::outcome::{Observer, Segmentation, Stage};
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
-use crate::segment::{Observer, Segmentation, Stage, stack_of};
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, guess_modality};
 use rayon::prelude::*;
 use std::collections::BTreeMap;

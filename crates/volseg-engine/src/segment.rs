@@ -1,55 +1,17 @@
 //! The whole job for one image.
 
 use crate::assemble::assemble;
-use crate::body::View;
+use crate::body::{View, stack_of};
+use crate::outcome::{Observer, Segmentation, Stage};
 use crate::pass::{Answer, Question, STEPS, ask};
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, PromptMode, Request, cleanup, guess_modality};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
-use volseg_geometry::{LabelMap, Modality, OrganId, Plane, SliceStack};
+use volseg_geometry::{Modality, OrganId, Plane, SliceStack};
 use volseg_io::Image;
 use volseg_model::embedded::Network;
-
-/// Part of the job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Slices through the network.
-    Network,
-    /// Clean-up and reassembly.
-    Assemble,
-}
-
-/// Told how far the job is, from any thread.
-pub trait Observer: Sync {
-    /// `done` of `total` steps of a stage.
-    fn progress(&self, stage: Stage, done: usize, total: usize);
-    /// Whether to give up.
-    fn stopped(&self) -> bool {
-        false
-    }
-}
-
-/// The result.
-pub struct Segmentation {
-    /// Organ ids on the input's grid.
-    pub labels: LabelMap,
-    /// Organs that were looked for, in label order.
-    pub organs: Vec<OrganId>,
-    /// With [`Request::keep_probabilities`]: one volume per organ of `organs`, input order.
-    pub probabilities: Option<Vec<f32>>,
-    /// With [`Request::candidates`]: the label map at each of [`CANDIDATE_THRESHOLDS`].
-    pub candidates: Vec<(f32, LabelMap)>,
-    /// Modality used.
-    pub modality: Modality,
-    /// Plain sentences for people.
-    pub warnings: Vec<String>,
-    /// How sure the network is.
-    pub confidence: Vec<SliceConfidence>,
-    /// Seconds by stage.
-    pub timings: Timings,
-}
 
 /// Organs that the embedded model looks for by default.
 #[must_use]
@@ -160,16 +122,6 @@ pub fn segment(
     let timings =
         Timings { network_s, cleanup_s, assemble_s: total_s - cleanup_s - network_s, total_s, ..Timings::default() };
     Ok(Segmentation { labels, organs, probabilities, candidates, modality, warnings, confidence, timings })
-}
-
-/// Slices of an image along a plane; a picture is its own one slice.
-pub(crate) fn stack_of(image: &Image, plane: Plane) -> SliceStack {
-    let dim = image.volume.dim();
-    if image.is_picture() {
-        SliceStack::picture(dim[0], dim[1])
-    } else {
-        SliceStack::new(dim, image.volume.affine(), plane)
-    }
 }
 
 /// The hippocampus is seen in MR alone.
