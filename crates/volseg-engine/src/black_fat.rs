@@ -122,8 +122,8 @@ mod tests {
             let r = x.hypot(y);
             *v = match r {
                 r if r < 78.0 && ((x / 20.0).sin() * (y / 20.0).cos()).abs() > 0.4 => 110,
-                r if r < 88.0 && r > 78.0 => 60 * u8::from(r < 80.0) + fat * u8::from(r >= 80.0),
-                r if r < 90.0 && r >= 88.0 => 70,
+                r if (78.0..88.0).contains(&r) => 60 * u8::from(r < 80.0) + fat * u8::from(r >= 80.0),
+                r if (88.0..90.0).contains(&r) => 70,
                 r if r < 90.0 => fat,
                 _ if (240..243).contains(&(i / 256)) => 255,
                 _ => 0,
