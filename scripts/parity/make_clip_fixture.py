@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the small BiomedCLIP fixture of volseg-prompt's tests: make_clip_fixture.py FOLDER
+"""Makes the small BiomedCLIP fixture of volseg-prompt's tests: make_clip_fixture.py FOLDER [CHANGES.json]
+
+CHANGES replaces sizes (the keys of CONFIG below), `seed`, `picture` (rows, columns) and `k`; {"full_size": true} makes the released model's.
 
 The towers are timm's VisionTransformer and transformers' BertModel, the tokens those of transformers' BertTokenizer, resizing is
 Pillow's, gradients are autograd's; the activation maps are written from the published description.
@@ -24,6 +26,8 @@ CONFIG = dict(
     text=dict(vocab=96, width=24, depth=2, heads=3, intermediate=40, max_pos=24, context=16, ln_eps=1e-12, proj_hidden=22),
     mean=[0.48145466, 0.4578275, 0.40821073], std=[0.26862954, 0.26130258, 0.27577711])
 TEXTS = ["liver", "left kidney", "Chest X-Ray", "ÉLAN\tkidneys", "the liver is on the right and the spleen is on the left of the spine"]
+FULL = dict(image_size=224, patch=16, embed_dim=512, vision=dict(width=768, depth=12, heads=12, mlp_ratio=4, ln_eps=1e-6),
+            text=dict(vocab=30522, width=768, depth=12, heads=12, intermediate=3072, max_pos=512, context=256, ln_eps=1e-12, proj_hidden=640))
 WORDS = "the left right liver kidney spleen spine is on of and chest x ray".split()
 
 
@@ -48,7 +52,7 @@ def build(seed):
                                torch.nn.Linear(t["proj_hidden"], CONFIG["embed_dim"], bias=False))
     for module in (vision, text, head, proj):
         for p in module.parameters():
-            p.data += 0.08 * torch.randn_like(p)
+            p.data += (0.08 if CONFIG["vision"]["width"] < 512 else 0.01) * torch.randn_like(p)
     return vision, text, head, proj, torch.tensor(3.1)
 
 
@@ -136,9 +140,13 @@ def cam(model, image, text, site, rank, k):
     return {n: t.detach() for n, t in out.items()}, gap, g[0, 1:].abs().max().item()
 
 
-def main(folder):
+def main(folder, changes):
     folder.mkdir(parents=True, exist_ok=True)
-    model = vision, text, head, proj, scale = build(11)
+    if changes.pop("full_size", False):
+        CONFIG.update(FULL)
+    seed, size, k = changes.pop("seed", 11), changes.pop("picture", [61, 90]), changes.pop("k", 7)
+    CONFIG.update(changes)
+    model = vision, text, head, proj, scale = build(seed)
     words = vocabulary()
     assert len(words) <= CONFIG["text"]["vocab"]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
@@ -151,7 +159,7 @@ def main(folder):
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, folder / "model.bin")
 
     out = {}
-    rgb = picture(61, 90)
+    rgb = picture(*size)
     image = Image.fromarray(rgb)
     cropped = crop(image)
     out |= {"raw_rgb_u8": torch.from_numpy(rgb), "resized_crop_u8": torch.from_numpy(np.asarray(cropped).copy()),
@@ -173,7 +181,7 @@ def main(folder):
         out["text_features_raw"] = proj(hidden[:, 0])
         out["text_features"] = F.normalize(out["text_features_raw"], dim=-1)
         out["logits_per_image"] = scale.exp() * out["image_features"] @ out["text_features"].T
-    cams, k = [], 7
+    cams = []
     for p, (site, rank) in [(0, ("last_norm1", "patch")), (0, ("last_norm2", "cls")), (0, ("prev_block", "patch")),
                             (1, ("last_norm1", "patch")), (2, ("last_norm1", "patch")), (2, ("last_norm2", "cls"))]:
         parts, gap, _ = cam(model, out["image"], out["text_features"][p], site, rank, k)
@@ -186,4 +194,4 @@ def main(folder):
     (folder / "config.json").write_text(json.dumps(CONFIG | {"texts": TEXTS, "cams": cams}, indent=1) + "\n")
 
 
-main(Path(sys.argv[1]))
+main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()) if len(sys.argv) > 2 else {})

@@ -5,6 +5,7 @@ mod documents;
 mod nifti;
 mod outside;
 mod preview;
+mod prompt;
 mod scanner;
 mod train;
 

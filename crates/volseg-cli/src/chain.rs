@@ -2,6 +2,7 @@
 //! entries of a prompt file.
 
 pub(crate) mod overlay;
+pub(crate) mod words;
 
 use crate::{
     exit::usage_error,
@@ -32,9 +33,9 @@ pub(crate) struct ChainArgs {
     /// norm1_patch, norm2_cls, block_patch, or norm2_patch as published, which has no gradient and falls back to norm2_cls
     #[arg(long, default_value = "norm1_patch", value_name = "LAYER")]
     layer: Layer,
-    /// Channels that gscorecam scores for each text
-    #[arg(long, default_value_t = 300, value_name = "K")]
-    top_k: usize,
+    /// Channels that gscorecam scores for each text [default: what the model's file says, else 300]
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
     /// Softmax of gscorecam over all channels (as published) or the scored ones
     #[arg(long, value_enum, default_value = "all")]
     softmax_over: Over,
@@ -83,7 +84,7 @@ impl ChainArgs {
             source: source.to_owned(),
             method: Method::Gscorecam,
             layer: Layer::default(),
-            top_k: 300,
+            top_k: None,
             softmax_over: Over::All,
             crf: "default".into(),
             fit: Square::Squash,
@@ -94,6 +95,15 @@ impl ChainArgs {
         }
     }
 
+    /// A file of this name in the cache folder, unless nothing is to be kept.
+    fn cache_file(&self, name: &str) -> Option<PathBuf> {
+        self.cache_folder().map(|f| f.join(name))
+    }
+
+    fn cache_folder(&self) -> Option<PathBuf> {
+        if self.no_cache { None } else { self.cache.clone().or_else(cache_folder) }
+    }
+
     /// Settings and model, ready for any number of images.
     ///
     /// # Errors
@@ -101,14 +111,15 @@ impl ChainArgs {
     pub(crate) fn maker(&self, global: &Global) -> anyhow::Result<PromptMaker> {
         let crf: CrfSettings =
             self.crf.parse().map_err(|e: volseg_prompt::Error| usage_error(format!("--crf: {e}")))?;
-        if !(1..=100_000).contains(&self.top_k) {
-            return Err(usage_error(format!("--top-k: found {}, expected 1 to 100000", self.top_k)));
+        if let Some(k) = self.top_k.filter(|k| !(1..=100_000).contains(k)) {
+            return Err(usage_error(format!("--top-k: found {k}, expected 1 to 100000")));
         }
         if self.points > 1000 {
             return Err(usage_error(format!("--points: found {}, expected 0 to 1000", self.points)));
         }
         let (model, sha256) = load_source(&self.source)?;
-        let folder = if self.no_cache { None } else { self.cache.clone().or_else(cache_folder) };
+        let folder = self.cache_folder();
+        let top_k = self.top_k.or_else(|| stated_top_k(&model)).unwrap_or(PUBLISHED_TOP_K);
         let layer = if self.layer == Layer::Norm2Patch {
             global.log(
                 Level::Warn,
@@ -122,7 +133,7 @@ impl ChainArgs {
             Method::Gradcam => Box::new(GradCam { layer }),
             Method::Gscorecam => Box::new(GScoreCam {
                 layer,
-                top_k: self.top_k,
+                top_k,
                 softmax_over: match self.softmax_over {
                     Over::All => SoftmaxOver::All,
                     Over::Selected => SoftmaxOver::Selected,
@@ -131,7 +142,7 @@ impl ChainArgs {
             }),
         };
         let method = match self.method {
-            Method::Gscorecam => json!({"name": "gscorecam", "layer": layer, "top_k": self.top_k}),
+            Method::Gscorecam => json!({"name": "gscorecam", "layer": layer, "top_k": top_k}),
             Method::Gradcam => json!({"name": "gradcam", "layer": layer}),
         };
         Ok(PromptMaker {
@@ -266,6 +277,14 @@ pub(crate) fn entries(chain: &Chain, targets: &[Target]) -> Vec<PromptEntry> {
         }
     };
     chain.prompts.iter().map(entry).collect()
+}
+
+/// Of 768 channels; models with fewer say in their file what suits them.
+const PUBLISHED_TOP_K: usize = 300;
+
+fn stated_top_k(model: &ClipModel) -> Option<usize> {
+    let stated: Value = serde_json::from_str(model.metadata.get("saliency")?).ok()?;
+    usize::try_from(stated["top_k"].as_u64()?).ok().filter(|&k| k > 0)
 }
 
 fn load_source(name: &str) -> anyhow::Result<(ClipModel, String)> {

@@ -318,6 +318,30 @@ pub fn prompts(
     Ok(Chain { plane, prompts, similarity, presence, saliency, warnings, timings })
 }
 
+/// Slices as people see them: the part that is looked at, in the window of the request.
+pub struct Renderer<'a>(Look<'a>);
+
+impl<'a> Renderer<'a> {
+    /// Of an image, as [`prompts`] would look at it.
+    #[must_use]
+    pub fn new(image: &'a Image, request: &ChainRequest) -> Self {
+        Self(Look::new(image, request))
+    }
+
+    /// Columns, rows and one byte a pixel of a stored slice.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a slice without pixels.
+    pub fn grey(&self, slice: usize) -> Result<(usize, usize, Vec<u8>), Error> {
+        let picture = self.0.picture(slice)?;
+        let grey = |p: &[u8; 3]| {
+            let [r, g, b] = p.map(u32::from);
+            ((299 * r + 587 * g + 114 * b + 500) / 1000) as u8
+        };
+        Ok((picture.width(), picture.height(), picture.values().as_chunks::<3>().0.iter().map(grey).collect()))
+    }
+}
+
 /// The network's input of a slice.
 pub(crate) fn input_of(
     image: &Image,

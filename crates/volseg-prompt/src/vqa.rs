@@ -1,6 +1,6 @@
 //! Words about an organ in a slice: questions that something else answers, generic descriptions, and the text that both make.
 //!
-//! Answers come from a file, from a service over HTTP or from nowhere. A service that fails
+//! Answers come from a file, from a service over HTTP, from MedVInT on this machine or from nowhere. A service that fails
 //! costs the answer and gives a warning; it never stops a run (specs: medvint.md sections 4 and 5).
 
 mod cache;
@@ -8,6 +8,7 @@ mod choice;
 mod description;
 mod file;
 mod http;
+mod medvint;
 mod question;
 mod text;
 mod wire;

@@ -1,6 +1,5 @@
 //! Pictures of prompts: the slice, saliency as a warm glow, the mask's outline, box and points.
 
-use volseg_engine::PromptEntry;
 use volseg_geometry::PixelBox;
 use volseg_preview::Canvas;
 use volseg_prompt::chain::{ChainPrompt, View};
@@ -15,7 +14,7 @@ const TEXT: [u8; 3] = [235; 3];
 const HEAD: usize = 20;
 
 /// The picture of a prompt; `None` if the chain kept no view.
-pub(crate) fn draw(prompt: &ChainPrompt, entry: &PromptEntry) -> Option<Canvas> {
+pub(crate) fn draw(prompt: &ChainPrompt) -> Option<Canvas> {
     let view = prompt.view.as_ref()?;
     let [w, h] = view.size;
     let zoom = LEAST.div_ceil(w.max(h).max(1)).clamp(1, 8);
@@ -29,7 +28,7 @@ pub(crate) fn draw(prompt: &ChainPrompt, entry: &PromptEntry) -> Option<Canvas> 
     for &p in &view.points {
         dot(&mut canvas, (p % w * zoom + zoom / 2) as isize, (p / w * zoom + zoom / 2) as isize);
     }
-    let name = entry.text.as_deref().unwrap_or_default();
+    let name = &prompt.trace.text;
     let presence = prompt.trace.presence.map_or(String::new(), |p| format!("  presence {p:.2}"));
     let fallback = match prompt.trace.fallback {
         volseg_prompt::chain::Fallback::None => "",

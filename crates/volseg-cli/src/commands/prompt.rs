@@ -1,6 +1,6 @@
 //! `volseg prompt`: boxes and points for an image with nobody to give them.
 
-use crate::chain::{Ask, ChainArgs, PromptMaker, entries, overlay};
+use crate::chain::{Ask, ChainArgs, PromptMaker, entries, overlay, words::WordArgs};
 use crate::{
     exit::{ExitCode, usage_error},
     global::{Global, Level},
@@ -23,6 +23,8 @@ use volseg_prompt::sensitivity::{BLIND_BELOW, Sensitivity, sensitivity};
   volseg prompt us.png -o prompts.json --text 'breast tumor' --save-saliency map.nii.gz
   volseg prompt ct.nii.gz -o prompts.json --source biomedclip.safetensors --method gradcam
   volseg prompt ct.nii.gz -o prompts.json --organs liver --check-sensitivity
+  volseg prompt ct.nii.gz -o prompts.json --answers answers.jsonl
+  volseg prompt ct.nii.gz -o prompts.json --vqa http --vqa-url http://127.0.0.1:11434 --vqa-model llava
   volseg segment ct.nii.gz -o organs.nii.gz --prompts prompts.json")]
 pub(crate) struct Args {
     /// Image: NIfTI, NRRD, MetaImage, DICOM (file, folder or zip) or a picture
@@ -47,6 +49,8 @@ pub(crate) struct Args {
     window: WindowChoice,
     #[command(flatten)]
     chain: ChainArgs,
+    #[command(flatten)]
+    words: WordArgs,
     /// Pictures of every prompt, into this folder: saliency, mask, box and points over the slice
     #[arg(long, value_name = "DIR")]
     overlay: Option<PathBuf>,
@@ -79,6 +83,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         keep_views: args.overlay.is_some(),
         keep_saliency: args.save_saliency.is_some(),
     };
+    let words = args.words.open(&args.chain)?;
     let maker = args.chain.maker(global)?;
     let image = inputs::image(&args.input, args.series.as_deref())?;
     for w in &image.warnings {
@@ -102,7 +107,9 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     } else {
         Vec::new()
     };
-    let entries = entries(&chain, &targets);
+    let mut entries = entries(&chain, &targets);
+    let name = args.input.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+    words.add(&mut entries, &image, &name, &mut chain, &targets, &request, &maker.model, global)?;
     write(&args, &maker, &image, &targets, &request, &mut chain, &entries, &checked)?;
     for (t, target) in targets.iter().enumerate() {
         let n = chain.prompts.iter().filter(|p| p.target == t).count();
@@ -177,7 +184,7 @@ fn write(
         made(folder)?;
         for (prompt, entry) in chain.prompts.iter().zip(entries) {
             let name = entry.organ.clone().unwrap_or_else(|| format!("text{}", prompt.target + 1));
-            if let Some(canvas) = overlay::draw(prompt, entry) {
+            if let Some(canvas) = overlay::draw(prompt) {
                 AtomicFile::write(&folder.join(format!("{name}_{:04}.png", prompt.slice)), &canvas.to_png()?)?;
             }
         }

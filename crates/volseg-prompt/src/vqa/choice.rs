@@ -1,3 +1,4 @@
+use super::medvint::Native;
 use super::{Answers, AnswersFile, HttpClient, HttpSettings};
 use crate::Error;
 use std::path::PathBuf;
@@ -45,13 +46,23 @@ pub struct VqaChoice {
 }
 
 impl VqaChoice {
+    fn chosen(&self) -> Backend {
+        self.backend.unwrap_or(if self.answers.is_some() { Backend::File } else { Backend::None })
+    }
+
+    /// Whether anybody is asked at all.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.chosen() != Backend::None
+    }
+
     /// The answers that were chosen. Nothing is asked yet.
     ///
     /// # Errors
     /// [`Error::Request`] naming the option that is missing or wrong; [`Error::Io`] for files that cannot be read.
     pub fn open(&self) -> Result<Answers, Error> {
         let missing = |option: &str, what: &str| Error::Request(format!("--vqa {what} needs {option}"));
-        let backend = self.backend.unwrap_or(if self.answers.is_some() { Backend::File } else { Backend::None });
+        let backend = self.chosen();
         let cache = self.cache.as_deref();
         match backend {
             Backend::None => Ok(Answers::none()),
@@ -63,7 +74,16 @@ impl VqaChoice {
                 let settings = self.http.clone().ok_or_else(|| missing("--vqa-url URL", "http"))?;
                 Answers::new(Box::new(HttpClient::new(settings)?), cache)
             }
-            Backend::MedVint => Err(Error::Request("this build has no MedVInT (feature medvint)".into())),
+            Backend::MedVint => {
+                let path = self.weights.as_ref().ok_or_else(|| missing(":FILE", "medvint"))?;
+                if !path.exists() {
+                    return Err(Error::Request(format!(
+                        "--vqa medvint: there are no weights {}; import them with `volseg weights import --arch medvint`",
+                        path.display()
+                    )));
+                }
+                Answers::new(Box::new(Native::load(path)?), cache)
+            }
         }
     }
 }
@@ -76,7 +96,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let choice = |backend: &str| VqaChoice { backend: Some(backend.parse().unwrap()), ..VqaChoice::default() };
         assert!(VqaChoice::default().open().is_ok() && choice("none").open().is_ok());
-        for (backend, option) in [("file", "--answers"), ("http", "--vqa-url")] {
+        for (backend, option) in [("file", "--answers"), ("http", "--vqa-url"), ("medvint", ":FILE")] {
             assert!(choice(backend).open().err().unwrap().to_string().contains(option));
         }
         assert!("gpt".parse::<Backend>().is_err());

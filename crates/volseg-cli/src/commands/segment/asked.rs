@@ -1,7 +1,7 @@
 //! Where the prompts of `segment` come from.
 
 use super::Args;
-use crate::chain::{Ask, ChainArgs, entries};
+use crate::chain::{Ask, ChainArgs, entries, words::Words};
 use crate::{exit::usage_error, global::Global, inputs};
 use std::{collections::BTreeMap, path::Path};
 use volseg_engine::{Model, Origin, Per, PromptFile, PromptMode, Request, boxes_from, points_from};
@@ -64,8 +64,10 @@ fn chain(source: &str, image: &Image, request: &mut Request, global: &Global) ->
         keep_saliency: false,
     };
     let (targets, asked) = maker.plan(image, &ask)?;
-    let made = maker.run(image, &targets, &asked, global)?;
-    let file = PromptFile { version: 1, prompts: entries(&made, &targets) };
+    let mut made = maker.run(image, &targets, &asked, global)?;
+    let mut prompts = entries(&made, &targets);
+    Words::built_in().add(&mut prompts, image, "", &mut made, &targets, &asked, &maker.model, global)?;
+    let file = PromptFile { version: 1, prompts };
     request.organs = Some(targets.iter().filter_map(|t| t.organ).collect());
     request.modality = Some(asked.modality);
     let dim = image.volume.dim();
