@@ -176,7 +176,10 @@ def covers(cover, present, random, side):
 
 def losses(net, text, none, views, masked=None):
     cls, act, cover, present, kind = views
-    pooled = act.mean(1).requires_grad_()
+    act = act * net.gain + net.shift
+    pooled = act.mean(1)
+    if not pooled.requires_grad:
+        pooled.requires_grad_()
     f = net.answer(cls, pooled)
     above = net.scale.exp() * (f @ text.T - (f @ none.T))
     target = present.float()
@@ -209,7 +212,10 @@ def losses(net, text, none, views, masked=None):
         there = (c.amax(1, keepdim=True) > 0.3).float()
         stretched = 8 * (m / m.amax(1, keepdim=True).clamp(min=0.05) - 0.5)
         away = (1 - F.normalize(g, dim=-1) @ own[:, o]).sum()
-        place = place + entropy(m) + 0.5 * entropy(there * stretched + (1 - there) * m) + 0.5 * away
+        seven = (act[rows, 1:] * net.groups[:, o]).sum(-1)
+        sevens = 8 * (seven / seven.amax(1, keepdim=True).clamp(min=0.05) - 0.5)
+        place = place + entropy(there * sevens + (1 - there) * net.sharp * seven)
+        place = place + 0.5 * entropy(m) + 0.5 * entropy(there * stretched + (1 - there) * m) + 0.5 * away
         n += len(rows)
     return presence, place / max(1, n), above
 
@@ -220,6 +226,7 @@ def check(net, text, none, views):
         for s in range(0, len(views[0]), 64):
             part = slice(s, s + 64)
             cls, act, cover, present, kind = [t[part] for t in views]
+            act = (act * net.gain + net.shift).detach()
             pooled = act.mean(1).requires_grad_()
             f = net.answer(cls, pooled)
             score, above = net.scale.exp() * f @ text.T, net.scale.exp() * (f @ text.T - f @ none.T)
@@ -255,6 +262,8 @@ def main():
     torch.manual_seed(1)
     random = np.random.default_rng(1)
     net = Net(a.model)
+    # Gain and shift of each channel of the activations; they end in the last block's first norm.
+    net.gain, net.shift = (torch.nn.Parameter(v * torch.ones(net.config["vision"]["width"])) for v in (1.0, 0.0))
     net.sharp = torch.nn.Parameter(torch.tensor(3.0))
     side, grid = net.config["image_size"], net.config["image_size"] // net.config["patch"]
     kinds = {"ct": 0, "lungs": 1, "breast_tumor": 2}
@@ -285,7 +294,7 @@ def main():
     print(len(valid[0]), "to validate", flush=True)
     words = [o for o in ORGANS] + [s for l in SYNONYMS.values() for s in l] + ["background"]
     owner = list(range(17)) + [n - 1 for n, l in SYNONYMS.items() for _ in l]
-    fast = [net.head.weight, net.scale, net.sharp, net.trunk.norm.weight, net.trunk.norm.bias] + list(net.text.proj.parameters())
+    fast = [net.gain, net.shift, net.head.weight, net.scale, net.sharp, net.trunk.norm.weight, net.trunk.norm.bias] + list(net.text.proj.parameters())
     last = net.trunk.blocks[-1]
     fast += [last.attn.proj.weight, last.attn.proj.bias]
     for q in net.parameters():
@@ -313,6 +322,9 @@ def main():
             if average is not None and n in average:
                 q.data.copy_(average[n])
         out = {"visual.trunk." + k: v for k, v in net.trunk.state_dict().items()}
+        norm1 = f"visual.trunk.blocks.{len(net.trunk.blocks) - 1}.norm1."
+        out[norm1 + "weight"] = out[norm1 + "weight"] * net.gain.data
+        out[norm1 + "bias"] = out[norm1 + "bias"] * net.gain.data + net.shift.data
         out["visual.head.proj.weight"], out["logit_scale"] = net.head.weight.data, net.scale.data
         out |= {k: v for k, v in net.state.items() if k.startswith("text.transformer.")}
         out |= {"text.proj." + k: v for k, v in net.text.proj.state_dict().items()}
@@ -345,9 +357,9 @@ def main():
             k = min(0.99, (step + 1) / (step + 10))
             for n, q in net.named_parameters():
                 average[n].mul_(k).add_(q.data, alpha=1 - k)
-        if step % 50 == 0:
+        if step % 25 == 0:
             print(step, f"presence {float(presence):.3f} masked {float(masked):.3f} place {float(place):.3f} {time.time() - start:.0f} s", flush=True)
-        if step % 300 == 299 or step + 1 == a.steps:
+        if step % 100 == 99 or step + 1 == a.steps:
             print(step + 1, save(), flush=True)
 
 
