@@ -168,7 +168,10 @@ fn the_chain_runs_in_segment_and_its_file_can_be_used_again() {
         .assert()
         .success();
     let report = json(&at("report.json")).to_string();
-    assert!(report.contains("\"chain\"") && report.contains("\"similarity\"") && report.contains("\"fallback\""), "{report}");
+    assert!(
+        report.contains("\"chain\"") && report.contains("\"similarity\"") && report.contains("\"fallback\""),
+        "{report}"
+    );
     volseg()
         .args(["prompt", "--check-sensitivity", "--overlay"])
         .arg(at("pictures"))
@@ -180,6 +183,14 @@ fn the_chain_runs_in_segment_and_its_file_can_be_used_again() {
         .success();
     assert!(json(&at("p.json"))["sensitivity"][0]["sensitivity"].as_f64().is_some());
     assert_eq!(fs::read_dir(at("pictures")).unwrap().count(), 1);
-    volseg().arg("segment").arg(&image).arg("-o").arg(at("again.png")).arg("--prompts").arg(at("p.json")).assert().success();
+    volseg()
+        .arg("segment")
+        .arg(&image)
+        .arg("-o")
+        .arg(at("again.png"))
+        .arg("--prompts")
+        .arg(at("p.json"))
+        .assert()
+        .success();
     assert_eq!(fs::read(at("chain.png")).unwrap(), fs::read(at("again.png")).unwrap());
 }

@@ -72,13 +72,14 @@ impl WordArgs {
             settings.time_limit = Duration::from_secs_f64(self.vqa_timeout);
             settings
         });
-        let (backend, file) = match self.vqa.as_deref().map(|v| v.split_once(':').map_or((v, None), |(v, f)| (v, Some(f)))) {
-            Some((name, Some(_))) if name != "medvint" => {
-                return Err(usage_error(format!("--vqa: found {name}:FILE, only medvint takes a file there")));
-            }
-            Some((name, file)) => (Some(name.parse().map_err(usage)?), file),
-            None => (None, None),
-        };
+        let (backend, file) =
+            match self.vqa.as_deref().map(|v| v.split_once(':').map_or((v, None), |(v, f)| (v, Some(f)))) {
+                Some((name, Some(_))) if name != "medvint" => {
+                    return Err(usage_error(format!("--vqa: found {name}:FILE, only medvint takes a file there")));
+                }
+                Some((name, file)) => (Some(name.parse().map_err(usage)?), file),
+                None => (None, None),
+            };
         let cache = chain.cache_file("answers.jsonl");
         let choice = VqaChoice {
             backend,

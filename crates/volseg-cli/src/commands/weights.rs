@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use volseg_model::Error;
 use volseg_model::clip::{ARCH, ClipConfig};
 use volseg_model::config::{Arch, SamConfig};
+use volseg_model::medvint::{self, MedVintConfig, SentencePieces};
 use volseg_model::weights::{
-    ClipImportOptions, Fit, ImportOptions, WeightsFile, folder, holds_clip, import, import_clip, installed,
+    ClipImportOptions, Fit, ImportOptions, MedVintImportOptions, WeightsFile, folder, holds_clip, holds_medvint, import, import_clip,
+    import_medvint, installed,
 };
 
 /// No configuration or vocabulary is longer.
@@ -26,6 +28,7 @@ Examples:
   volseg weights import sam-med2d_b.pth -o sam-med2d.safetensors
   volseg weights import medsam_vit_b.pth -o medsam.safetensors --arch medsam
   volseg weights import open_clip_pytorch_model.bin -o biomedclip.safetensors --vocab vocab.txt
+  volseg weights import pytorch_model.bin -o medvint.safetensors --arch medvint --vocab tokenizer.model
   volseg weights inspect sam-med2d.safetensors --json
   volseg weights list")]
 pub(crate) struct Args {
@@ -54,14 +57,14 @@ struct Import {
     /// Weights file to write
     #[arg(short, long, value_name = "X.safetensors")]
     output: PathBuf,
-    /// What the checkpoint is: auto, sam-med2d, sam, medsam or biomedclip; a SAM checkpoint taken as sam-med2d is converted
+    /// What the checkpoint is: auto, sam-med2d, sam, medsam, biomedclip or medvint; a SAM checkpoint taken as sam-med2d is converted
     #[arg(long, default_value = "auto", value_name = "ARCH")]
     arch: String,
     /// Sizes, for a checkpoint of none of the published ones
     #[arg(long, value_name = "CONFIG.json")]
     config: Option<PathBuf>,
-    /// Vocabulary of an image-text model [default: vocab.txt beside the checkpoint]
-    #[arg(long, value_name = "VOCAB.txt")]
+    /// vocab.txt of an image-text model, tokenizer.model of MedVInT [default: the one beside the checkpoint]
+    #[arg(long, value_name = "FILE")]
     vocab: Option<PathBuf>,
     /// Licence of the weights, kept in the file [default: what the publisher of the architecture states]
     #[arg(long, visible_alias = "license", value_name = "TEXT")]
@@ -111,11 +114,15 @@ fn run_import(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
     if clip {
         return run_import_clip(args, global);
     }
+    let auto = args.arch == "auto";
+    if args.arch == medvint::ARCH || (auto && holds_medvint(&args.file).map_err(|e| judged(e, &args.file))?) {
+        return run_import_medvint(args, global);
+    }
     let arch = match args.arch.as_str() {
         "auto" => None,
         name => Some(
             name.parse::<Arch>()
-                .map_err(|_| usage_error(format!("--arch: found {name}, expected auto, sam-med2d, sam, medsam or biomedclip")))?,
+                .map_err(|_| usage_error(format!("--arch: found {name}, expected auto, sam-med2d, sam, medsam, biomedclip or medvint")))?,
         ),
     };
     let config = args.config.as_deref().map(|p| read_config(p, SamConfig::from_json)).transpose()?;
@@ -160,6 +167,39 @@ fn run_import_clip(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
         other => judged(other, &args.file),
     })?;
     global.say(format_args!("{}: {ARCH} with {:.1} M numbers", args.output.display(), done.numbers as f64 / 1e6))?;
+    global.say(format_args!("SHA-256 of the tensors: {}", done.sha256))?;
+    if !done.fit.extra.is_empty() {
+        global.log(crate::global::Level::Warn, format_args!("left out, since unknown: {}", done.fit));
+    }
+    Ok(ExitCode::Done)
+}
+
+/// A network that answers questions about pictures, with its tokenizer inside.
+fn run_import_medvint(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
+    let config = args.config.as_deref().map(|p| read_config(p, MedVintConfig::from_json)).transpose()?;
+    let beside = args.file.with_file_name("tokenizer.model");
+    let tokenizer = match args.vocab.as_ref().or_else(|| Some(&beside).filter(|p| p.exists())) {
+        Some(path) => {
+            let context = || format!("--vocab {} is not usable", path.display());
+            let mut bytes = Vec::new();
+            std::fs::File::open(path).and_then(|f| f.take(MOST_TEXT).read_to_end(&mut bytes)).with_context(context)?;
+            Some(SentencePieces::from_model(&bytes).with_context(context)?)
+        }
+        None => None,
+    };
+    let options = MedVintImportOptions { config, tokenizer, licence: args.licence.clone() };
+    let done = import_medvint(&args.file, &args.output, &options).map_err(|e| match e {
+        Error::InvalidArgument { what: "tokenizer", found, expected } => {
+            usage_error(format!("tokenizer: found {found}, expected {expected}"))
+        }
+        other => judged(other, &args.file),
+    })?;
+    global.say(format_args!(
+        "{}: {} with {:.1} M numbers",
+        args.output.display(),
+        medvint::ARCH,
+        done.numbers as f64 / 1e6
+    ))?;
     global.say(format_args!("SHA-256 of the tensors: {}", done.sha256))?;
     if !done.fit.extra.is_empty() {
         global.log(crate::global::Level::Warn, format_args!("left out, since unknown: {}", done.fit));
