@@ -119,6 +119,8 @@ fn wrong_use_is_code_2_and_names_the_option() {
     table("broken.json", "{\"1\": ");
     table("dup.csv", "1,2\n1,3\n");
     table("who.csv", "gizzard,3\nliver,2\n");
+    table("colon.txt", "liver: 4\n");
+    table("other.json", r#"{"1": "gizzard"}"#);
     for (options, hint) in [
         (&["--labels", "1,2,1"][..], "found id 1 twice"),
         (&["--labels", "twice.json"], "found id 1 twice"),
@@ -129,13 +131,18 @@ fn wrong_use_is_code_2_and_names_the_option() {
         (&["--labels", "minus.json"], "found -1, expected 0 mm or more"),
         (&["--labels", "empty.json"], "no label"),
         (&["--labels", "broken.json"], "--labels"),
-        (&["--labels", "none.json"], "none.json cannot be read"),
+        (&["--labels", "none.json"], "none.json\" cannot be read"),
         (&["--labels", "70000"], "found label id \"70000\""),
         (&["--labels", "0+1"], "background"),
         (&["--tolerance", "-1"], "found"),
         (&["--tolerance", "x"], "--tolerance"),
         (&["--tolerance-table", "dup.csv"], "twice"),
         (&["--tolerance-table", "who.csv"], "expected an id or a name"),
+        (&["--tolerance-table", "colon.txt"], "found no tolerance"),
+        (&["--tolerance-table", "flare", "--labels", "other.json"], "found no organ of FLARE"),
+        (&["--ignore-label", "0"], "1..=65535"),
+        (&["--labels", "liver,spleen"], "expected ids (1,2,1+3) or a table"),
+        (&["--spacing", "-1,1,1"], "spacing of axis 0 is -1"),
         (&["--hd-percentile", "101"], "expected 0 to 100"),
         (&["--penalty", "much"], "expected inf, diagonal or a number"),
         (&["--spacing", "1"], "found 1 numbers"),

@@ -129,6 +129,8 @@ fn percentiles_and_tolerances_are_free() {
     let at = |name: &str| metric(&json, 0, "1", name);
     assert!(at("hd50") <= at("hd95") && at("hd95") <= at("hd99") && at("hd99") <= at("hd"));
     assert_eq!(at("hd100"), at("hd"));
+    let median = run(&["--hd-percentile", "50"]);
+    assert_eq!(metric(&median, 0, "1", "hd95"), at("hd95"));
     assert!(at("nsd@0") <= at("nsd@0.5") && at("nsd@0.5") <= at("nsd@2.5"));
     assert!(json["warnings"].to_string().contains("NSD@0, 0.5 mostly measures the spacing"));
 }
@@ -145,7 +147,9 @@ fn labels_have_tolerances_of_their_own() {
     at("tolerances.csv", "name,mm\nspleen,1\nboth,3\n");
     at("tolerances.json", r#"{"liver": 3, "2": 1}"#);
     let run = |options: &[&str]| {
-        let all = [&["--labels", "labels.json", "--tolerance", "1,2,3"], options].concat();
+        let own = !options.contains(&"--labels");
+        let labels: &[&str] = if own { &["--labels", "labels.json"] } else { &[] };
+        let all = [labels, &["--tolerance", "1,2,3"], options].concat();
         eval(folder.path(), "gt.nii", "pred.nii", &all)
     };
     let json = run(&[]);
@@ -160,7 +164,11 @@ fn labels_have_tolerances_of_their_own() {
     assert_eq!(metric(&json, 0, "1+2", "nsd"), metric(&json, 0, "1+2", "nsd@3"));
     let json = run(&["--tolerance-table", "tolerances.json"]);
     assert_eq!(metric(&json, 0, "1", "nsd"), metric(&json, 0, "1", "nsd@3"));
-    let json = run(&["--tolerance-table", "flare"]);
+    // FLARE's table goes by names where there are names: AMOS numbers the organs in another way.
+    at("amos.json", r#"{"1": "spleen", "2": "Right kidney", "3": "postcava", "4": "gizzard"}"#);
+    let json = run(&["--tolerance-table", "flare", "--labels", "amos.json"]);
+    assert_eq!(json["settings"]["tolerance_table_mm"], serde_json::json!({"1": 3.0, "2": 3.0, "3": 2.0}));
+    let json = eval(folder.path(), "gt.nii", "pred.nii", &["--tolerance-table", "flare"]);
     assert_eq!(json["settings"]["tolerance_table_mm"]["12"], 7.0);
     assert_eq!(json["cases"][0]["labels"][0]["tolerance_mm"], 5.0);
 }

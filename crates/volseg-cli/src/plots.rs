@@ -43,9 +43,23 @@ fn text(colour: &'static RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
 /// A number without digits that say nothing.
 fn short(v: f64) -> String {
     let v = if v.abs() < 1e-9 { 0.0 } else { v };
-    let digits = if v.abs() >= 100.0 { 0 } else { 2 };
+    let digits = match v.abs() {
+        100.0.. => 0,
+        1.0.. => 2,
+        _ => 4,
+    };
     let text = format!("{v:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A name of at most [`LONGEST`] letters; long ones lose their middle, since the end often tells them apart.
+fn shortened(name: &str) -> String {
+    let letters: Vec<char> = name.chars().collect();
+    if letters.len() <= LONGEST {
+        return name.to_owned();
+    }
+    let (start, end) = letters.split_at(letters.len() - LONGEST / 2);
+    start.iter().take(LONGEST - 1 - LONGEST / 2).chain(&['…']).chain(end).collect()
 }
 
 /// A box for each label (quartiles, median; whiskers to the furthest value within 1.5 times the box), and a dot a case.
@@ -73,12 +87,7 @@ pub(crate) fn boxes(rows: &[(&str, &Statistic, Vec<f64>)], x: &str, (low, high):
         for (place, (name, st, values)) in rows.iter().rev().enumerate() {
             let y = place as f64;
             let (left, at) = chart.backend_coord(&(low, y));
-            let name: String = if name.chars().count() > LONGEST {
-                name.chars().take(LONGEST - 1).chain(['…']).collect()
-            } else {
-                (*name).to_owned()
-            };
-            ok(area.draw(&Text::new(name, (left - 10, at), text(&INK, HPos::Right, VPos::Center))))?;
+            ok(area.draw(&Text::new(shortened(name), (left - 10, at), text(&INK, HPos::Right, VPos::Center))))?;
             let known: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
             if known.len() > 4 {
                 let [q1, q3] = st.quartiles;

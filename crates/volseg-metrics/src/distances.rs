@@ -127,7 +127,8 @@ impl Directed {
     /// Sum of weight times distance.
     #[must_use]
     pub fn moment(&self) -> f64 {
-        self.far.iter().map(|&(d, kind)| self.weight(kind) * d.sqrt()).sum()
+        // Not `sum`, which is -0 of nothing.
+        self.far.iter().fold(0.0, |sum, &(d, kind)| sum + self.weight(kind) * d.sqrt())
     }
 
     /// Weighted mean distance in mm (directed ASD).

@@ -67,8 +67,25 @@ pub const PRESETS: [(&str, Preset); 8] = [
     ("deepmind", Preset::DeepMind),
 ];
 
-/// FLARE's tolerances in mm by label id (liver, right kidney, spleen, pancreas, aorta, inferior vena cava, right and left
-/// adrenal gland, gallbladder, oesophagus, stomach, duodenum, left kidney, lesion).
+/// Labels of FLARE'22 to '24, ids from 1 on.
+pub const FLARE_ORGANS: [&str; 14] = [
+    "liver",
+    "right_kidney",
+    "spleen",
+    "pancreas",
+    "aorta",
+    "inferior_vena_cava",
+    "right_adrenal_gland",
+    "left_adrenal_gland",
+    "gallbladder",
+    "esophagus",
+    "stomach",
+    "duodenum",
+    "left_kidney",
+    "lesion",
+];
+
+/// FLARE's tolerances in mm, in the order of [`FLARE_ORGANS`].
 pub const FLARE_TOLERANCES: [f64; 14] = [5.0, 3.0, 3.0, 5.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 5.0, 7.0, 3.0, 2.0];
 
 /// [`FLARE_TOLERANCES`] as [`Settings::table`].

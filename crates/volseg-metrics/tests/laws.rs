@@ -162,6 +162,7 @@ fn masks_that_fill_the_image_are_closed_at_its_edge() {
     for surface in [Surface::Surfel, Surface::Voxel] {
         let same = one(&full, &full, &settings(surface));
         assert_eq!((same.get("dice"), same.get("nsd@0"), same.get("hd"), same.get("assd")), (1.0, 1.0, 0.0, 0.0));
+        assert!(same.metrics.iter().all(|m| m.1 != 0.0 || m.1.is_sign_positive()), "a zero is negative");
         let s = one(&full, &less, &settings(surface));
         assert_eq!((s.get("nsd@1"), s.get("hd"), s.get("hd95")), (1.0, 1.0, 1.0), "{surface:?}");
         assert!(s.get("nsd@0") < 1.0);

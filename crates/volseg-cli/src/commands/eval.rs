@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Scored labels: ids (1,2,3; regions as 1+2) or a table of id, name, tolerance, group (JSON, CSV) [default: all that occur]
     #[arg(long, value_name = "LIST|FILE")]
     labels: Option<String>,
-    /// Unions of ids to score as well: core=1+3,whole=1+2+3
+    /// Unions of ids to score, beside --labels or alone: core=1+3,whole=1+2+3
     #[arg(long, value_name = "LIST")]
     regions: Option<String>,
     /// Renumber ids of the ground truth first: 1:5,2:5
@@ -62,12 +62,12 @@ pub(crate) struct Args {
     #[arg(long)]
     map_strict: bool,
     /// Leave out voxels where the ground truth has this id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..=65535))]
     ignore_label: Option<u32>,
     /// Tolerances of the surface Dice (NSD) in mm [default: 1,2,3]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
     tolerance: Option<Vec<f64>>,
-    /// Tolerances by label name or id for the metric nsd: a file, or flare
+    /// Tolerances by label name or id for the metric nsd: a file, or flare (by the names of --labels, else FLARE's ids)
     #[arg(long, value_name = "FILE")]
     tolerance_table: Option<String>,
     /// Surface model (mesh is not built in) [default: surfel]
@@ -76,8 +76,8 @@ pub(crate) struct Args {
     /// Definition of HD95 [default: that of the surface model]
     #[arg(long, value_enum)]
     hd95: Option<Hd95Arg>,
-    /// Percentiles of the Hausdorff distance [default: 95]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    /// Percentiles of the Hausdorff distance beside 95
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_negative_numbers = true)]
     hd_percentile: Option<Vec<f64>>,
     /// A label in neither map: undefined, or perfect
     #[arg(long, value_enum)]
@@ -86,7 +86,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     gt_absent: Option<AbsentArg>,
     /// Distance where one of the two masks is empty: inf, diagonal or mm
-    #[arg(long, value_name = "VALUE")]
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
     penalty: Option<String>,
     /// Which labels of a case count in means
     #[arg(long, value_enum, default_value = "present")]
@@ -101,13 +101,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Spacing in mm instead of the files': x,y,z (x,y for pictures)
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
     spacing: Option<Vec<f64>>,
     /// Score one-slice volumes as pictures, by their contours
     #[arg(long = "2d")]
     flat: bool,
     /// Largest shift of a corner voxel in mm that counts as the same grid
-    #[arg(long, value_name = "MM", default_value_t = 0.01)]
+    #[arg(long, value_name = "MM", default_value_t = 0.01, allow_negative_numbers = true)]
     affine_tol: f64,
     /// Refuse flipped and permuted grids instead of undoing it
     #[arg(long)]

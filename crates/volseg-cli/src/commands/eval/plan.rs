@@ -83,7 +83,7 @@ impl Plan {
 }
 
 fn preset(name: &str) -> anyhow::Result<Preset> {
-    PRESETS.iter().find(|p| p.0 == name).map(|p| p.1).ok_or_else(|| {
+    PRESETS.iter().find(|p| p.0 == name.replace('_', "-")).map(|p| p.1).ok_or_else(|| {
         let known: Vec<&str> = PRESETS.iter().map(|p| p.0).collect();
         usage_error(format!("--preset: found {name:?}, expected one of {}", known.join(", ")))
     })
@@ -109,17 +109,17 @@ fn apply(args: &Args, s: &mut Settings) -> anyhow::Result<()> {
             Hd95Arg::Pooled => Hd95::Pooled,
         };
     }
-    let sorted = |v: &Vec<f64>| {
-        let mut v = v.clone();
+    let sorted = |mut v: Vec<f64>| {
         v.sort_by(f64::total_cmp);
         v.dedup();
         v
     };
     if let Some(t) = &args.tolerance {
-        s.tolerances = sorted(t);
+        s.tolerances = sorted(t.clone());
     }
     if let Some(p) = &args.hd_percentile {
-        s.percentiles = sorted(p);
+        // hd95 is what others look for.
+        s.percentiles = sorted([p.as_slice(), &[95.0]].concat());
     }
     if let Some(e) = args.empty {
         s.empty_is_one = e == EmptyArg::One;

@@ -17,6 +17,8 @@ use volseg_metrics::Means;
 const PICTURES: usize = 6;
 /// Rows of the table of cases.
 const ROWS: usize = 50;
+/// Labels of one box plot: with its caption it fits a printed page.
+const BOXES: usize = 40;
 
 /// The page.
 pub(super) fn html(summary: &Summary, plan: &Plan) -> anyhow::Result<Vec<u8>> {
@@ -42,15 +44,17 @@ fn head(out: &mut String, summary: &Summary, plan: &Plan) {
     let _ = write!(
         out,
         "<p class=\"lead\">{cases} case{}, {labels} label{}. Surface model {}, percentiles of the Hausdorff distance {}, lengths in {}. \
-         Means: {}. Intervals: 95 %, bootstrap over cases ({} resamples, seed {}).{}</p><div class=\"cards\">",
+         Means: {}.{}{}</p><div class=\"cards\">",
         if cases == 1 { "" } else { "s" },
         if labels == 1 { "" } else { "s" },
         s.surface.map_or("none", |x| x.name()),
         s.hd95.name(),
         summary.unit,
         plan.rule.name().replace('_', " "),
-        plan.bootstrap,
-        plan.seed,
+        match cases > 1 && plan.bootstrap > 0 {
+            true => format!(" Intervals: 95 %, bootstrap over cases ({} resamples, seed {}).", plan.bootstrap, plan.seed),
+            false => String::new(),
+        },
         plan.preset.as_ref().map_or(String::new(), |p| format!(" Preset {}.", escape(p)))
     );
     for m in summary.metrics.iter().filter(|m| m.name == "dice" || m.name.starts_with("nsd") || m.name == "hd95") {
@@ -59,9 +63,10 @@ fn head(out: &mut String, summary: &Summary, plan: &Plan) {
             None if m.name == "dice" => "mDice".into(),
             None => format!("mean {}", title(m, summary.unit)),
         };
-        let interval = match cases > 1 && m.interval.iter().all(|v| v.is_finite()) {
-            true => format!("{} to {}", value(m.interval[0], m.is_distance()), value(m.interval[1], m.is_distance())),
-            false => format!("{}/{} values", m.means.n[0], m.means.n[1]),
+        let n = format!("{}/{} values", m.means.n[0], m.means.n[1]);
+        let interval = match cases > 1 && plan.bootstrap > 0 && m.interval.iter().all(|v| v.is_finite()) {
+            true => format!("{} to {}<br>{n}", value(m.interval[0], m.is_distance()), value(m.interval[1], m.is_distance())),
+            false => n,
         };
         let shown = value(m.headline(plan.rule), m.is_distance());
         let _ = write!(out, "<div class=\"card\"><span>{name}</span><b>{shown}</b><span>{interval}</span></div>");
@@ -141,7 +146,10 @@ fn figures(out: &mut String, summary: &Summary) -> anyhow::Result<()> {
         .collect();
     let caption = "Dice by label: a dot a case; boxes (from 5 cases on) are quartiles and median, whiskers reach at most 1.5 box widths.";
     let least = rows.iter().flat_map(|r| &r.2).copied().fold(1.0, f64::min);
-    figure(out, &plots::boxes(&rows, "Dice", (if least >= 0.6 { 0.5 } else { 0.0 }, 1.0))?, caption);
+    let (parts, low) = (rows.len().div_ceil(BOXES).max(1), if least >= 0.6 { 0.5 } else { 0.0 });
+    for part in rows.chunks(rows.len().div_ceil(parts).max(1)) {
+        figure(out, &plots::boxes(part, "Dice", (low, 1.0))?, caption);
+    }
     let scores = || summary.cases.iter().flat_map(|c| summary.rows(&c.scores));
     let unit = if summary.unit == "px" { ("px²", "volume_gt_mm3", "volume_pred_mm3") } else { ("mL", "volume_gt_ml", "volume_pred_ml") };
     let (unit, gt, pred) = unit;
@@ -188,7 +196,10 @@ fn cases(out: &mut String, summary: &Summary, plan: &Plan) {
         let mean = |m: &&Metric| {
             let place = summary.cases.iter().position(|c| std::ptr::eq(c, *case));
             let values = place.and_then(|n| m.values.get(n)).map_or(&[][..], Vec::as_slice);
-            value(volseg_metrics::mean(values.iter().copied()), m.is_distance())
+            let (known, finite) = (values.iter().filter(|v| !v.is_nan()), values.iter().filter(|v| v.is_finite()));
+            let (known, finite) = (known.count(), finite.count());
+            let n = if finite < known { format!(" <small>{finite}/{known}</small>") } else { String::new() };
+            value(volseg_metrics::mean(values.iter().copied()), m.is_distance()) + &n
         };
         let count = |name: &str| summary.rows(&case.scores).filter(|s| s.status.name() == name).count().to_string();
         let cells = [value(*dice, false)].into_iter().chain(others.iter().map(mean));
@@ -198,7 +209,7 @@ fn cases(out: &mut String, summary: &Summary, plan: &Plan) {
     if worst.len() > ROWS {
         let _ = write!(out, "<p><small>{ROWS} of {} cases; the JSON has all.</small></p>", worst.len());
     }
-    let _ = write!(out, "<p><small>Means over the labels of a case{}.</small></p>", if plan.compares { " of the first prediction" } else { "" });
+    let _ = write!(out, "<p><small>Means over the labels of a case{}; n/N where not all N distances are finite.</small></p>", if plan.compares { " of the first prediction" } else { "" });
 }
 
 fn pictures(out: &mut String, summary: &Summary) {
@@ -215,7 +226,8 @@ fn pictures(out: &mut String, summary: &Summary) {
     out.push_str("</ul><div class=\"worst\">");
     for (dice, case, slice) in shown {
         let name = escape(&case.name);
-        let caption = format!("<b>{name}</b>, mean Dice {dice:.4}; slice {}, {} wrong voxels", slice.index, slice.wrong);
+        let place = if case.picture { String::new() } else { format!("slice {}, ", slice.index) };
+        let caption = format!("<b>{name}</b>, mean Dice {dice:.4}; {place}{} wrong voxels", slice.wrong);
         figure(out, &slice.svg(), &caption);
     }
     out.push_str("</div>");

@@ -150,7 +150,8 @@ impl Summary {
         if !only.is_empty() {
             out.push(format!("the predictions have ids that no ground truth has: {}", only.join(", ")));
         }
-        let coarse = self.cases.iter().flat_map(|c| c.scores.spacing).fold(0.0f64, f64::max);
+        let axes = |c: &Case| if c.picture { 2 } else { 3 };
+        let coarse = self.cases.iter().flat_map(|c| c.scores.spacing.into_iter().take(axes(c))).fold(0.0f64, f64::max);
         let tolerances = plan.settings.tolerances.iter().chain(plan.settings.table.values());
         let small: BTreeSet<String> = tolerances.filter(|t| **t < coarse / 2.0).map(ToString::to_string).collect();
         if plan.settings.surface.is_some() && !small.is_empty() {

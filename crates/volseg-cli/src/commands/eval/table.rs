@@ -7,7 +7,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
-use volseg_metrics::IdMap;
+use volseg_geometry::OrganId;
+use volseg_metrics::{FLARE_ORGANS, FLARE_TOLERANCES, IdMap};
 
 /// Scored ids with what a table says about them, in order.
 #[derive(Default)]
@@ -94,7 +95,8 @@ pub(super) fn labels(given: &str) -> anyhow::Result<Table> {
         }
         return Ok(table);
     }
-    let content = std::fs::read_to_string(given).with_context(|| format!("{given} cannot be read"))?;
+    let content = std::fs::read_to_string(given)
+        .with_context(|| format!("expected ids (1,2,1+3) or a table; the file {given:?} cannot be read"))?;
     if content.trim_start().starts_with(['{', '[']) {
         json(&content, &mut table)?;
     } else {
@@ -248,7 +250,7 @@ pub(super) fn map(given: Option<&str>, strict: bool) -> anyhow::Result<IdMap> {
 /// `flare`, or a file of `name or id -> mm`: a JSON object or a CSV of two columns.
 pub(super) fn tolerances(given: &str, names: &Table) -> anyhow::Result<BTreeMap<Vec<u32>, f64>> {
     if given == "flare" {
-        return Ok(volseg_metrics::flare_table());
+        return flare(names);
     }
     let content = std::fs::read_to_string(Path::new(given)).with_context(|| format!("{given} cannot be read"))?;
     let mm = |v: &str| v.parse::<f64>().with_context(|| format!("found tolerance {v:?}, expected a number of mm"));
@@ -266,6 +268,9 @@ pub(super) fn tolerances(given: &str, names: &Table) -> anyhow::Result<BTreeMap<
             }
         }
     }
+    if found.is_empty() {
+        bail!("found no tolerance in {given}, expected name or id and mm in each line, or a JSON object");
+    }
     let mut out = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (key, mm) in found {
@@ -280,4 +285,18 @@ pub(super) fn tolerances(given: &str, names: &Table) -> anyhow::Result<BTreeMap<
         out.insert(set, mm);
     }
     Ok(out)
+}
+
+/// FLARE's tolerances: for the organs of that name if labels have names, whose ids may be those of another data set.
+fn flare(names: &Table) -> anyhow::Result<BTreeMap<Vec<u32>, f64>> {
+    if names.names.is_empty() {
+        return Ok(volseg_metrics::flare_table());
+    }
+    let organ = |name: &str| name.parse().map_or_else(|_| name.to_lowercase(), |id: OrganId| id.organ().name.to_owned());
+    let of = |name: &String| FLARE_ORGANS.iter().position(|&o| o == organ(name)).map(|n| FLARE_TOLERANCES[n]);
+    let found: BTreeMap<_, _> = names.names.iter().filter_map(|(ids, name)| Some((ids.clone(), of(name)?))).collect();
+    if found.is_empty() {
+        bail!("found no organ of FLARE among the names of --labels, expected some of {}", FLARE_ORGANS.join(", "));
+    }
+    Ok(found)
 }
