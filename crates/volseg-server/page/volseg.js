@@ -8,7 +8,7 @@ const COLOURS = [[230, 159, 0], [86, 180, 233], [0, 200, 120], [230, 90, 200]];
 
 const state = {
   image: null, slice: 0, points: [], box: null, drag: null, mask: null, picture: null,
-  judged: null, order: [], saved: 0, wanted: 0, token: sessionStorage.getItem("token"),
+  judged: null, order: [], before: null, saved: 0, wanted: 0, token: sessionStorage.getItem("token"),
 };
 
 function tell(text, wrong = false) {
@@ -50,16 +50,23 @@ function action(work) {
 }
 
 const place = () => ({ image: state.image.image, plane: state.image.plane, slice: state.slice, modality: $("modality").value });
+const view = () => ({ modality: $("modality").value, plane: $("plane").value });
 const query = (values) => new URLSearchParams(values).toString();
+
+/** Uploads get a random name: file names may be patients' names. */
+const shownName = (id) => (/^[0-9a-f]{32}$/.test(id) ? `upload ${id.slice(0, 6)}` : id);
 
 async function listImages(chosen) {
   const { images } = await (await call("/volseg/images")).json();
-  $("images").replaceChildren(new Option("images on the server", ""), ...images.map((id) => new Option(id, id)));
+  $("images").replaceChildren(new Option("images on the server", ""), ...images.map((id) => new Option(shownName(id), id)));
   $("images").value = chosen ?? "";
 }
 
 async function open(description) {
   state.image = description;
+  $("hint").hidden = true;
+  $("plane").hidden = description.picture;
+  $("window").hidden = description.modality !== "ct";
   state.slice = Math.floor(description.slices / 2);
   $("number").max = description.slices - 1;
   const organs = description.organs.map((name) => new Option(name.replaceAll("_", " "), name));
@@ -70,21 +77,20 @@ async function open(description) {
   tell(`${description.modality}, ${description.slices} slice${description.slices === 1 ? "" : "s"} of ${description.size.join(" x ")}`);
 }
 
-const openUpload = action(async () => {
-  const files = [...$("file").files];
+const openUpload = action(async (list) => {
+  const files = [...list];
   if (!files.length) return;
   tell("Uploading ...");
   const form = new FormData();
   for (const file of files) form.append("files", file, file.name);
-  const modality = $("modality").value;
-  const description = await (await call(`/volseg/images?${query({ modality })}`, { method: "PUT", body: form })).json();
+  const description = await (await call(`/volseg/images?${query(view())}`, { method: "PUT", body: form })).json();
   await listImages(description.image);
   await open(description);
 });
 
 const openListed = action(async () => {
   const image = $("images").value;
-  if (image) await open(await (await call(`/volseg/image?${query({ image, modality: $("modality").value })}`)).json());
+  if (image) await open(await (await call(`/volseg/image?${query({ image, ...view() })}`)).json());
 });
 
 function forget() {
@@ -94,12 +100,13 @@ function forget() {
 
 async function showSlice() {
   const wanted = ++state.wanted;
-  const answer = await call(`/volseg/slice?${query(place())}`);
+  const [low, high] = $("window").hidden ? [] : $("window").value.split(",");
+  const answer = await call(`/volseg/slice?${query({ ...place(), ...(high ? { low, high } : {}) })}`);
   const picture = await createImageBitmap(await answer.blob());
   if (wanted !== state.wanted) return;
   state.picture = picture;
   $("number").value = state.slice;
-  $("position").textContent = `${state.slice} of ${state.image.slices}`;
+  $("position").textContent = `${state.slice} (0 to ${state.image.slices - 1})`;
   draw();
 }
 
@@ -164,6 +171,7 @@ const hints = () => ({ ...(state.box ? { box: state.box } : {}), ...(state.point
 
 const ask = action(async (named = false) => {
   const organ = named ? { organ: $("organ").value } : {};
+  tell("...");
   const answer = await post("/volseg/mask", { ...place(), ...organ, ...hints() });
   state.mask = decodeRunLength(answer.rle, answer.size);
   draw();
@@ -213,13 +221,16 @@ function drawCandidates() {
   const cards = state.judged.pictures.map((p, n) => {
     const card = document.createElement("button");
     card.type = "button";
-    card.className = "candidate";
+    card.className = ranks.includes(n) ? "candidate chosen" : "candidate";
     card.style.borderColor = `rgb(${COLOURS[n]})`;
     const picture = document.createElement("img");
     picture.src = `data:image/png;base64,${p.png}`;
     picture.alt = `candidate ${n + 1}`;
     const rank = ranks.indexOf(n);
-    card.append(picture, `${n + 1}`);
+    const name = document.createElement("span");
+    name.className = "name";
+    name.textContent = n + 1;
+    card.append(picture, name);
     if (rank >= 0) {
       const shown = document.createElement("span");
       shown.className = "rank";
@@ -247,12 +258,14 @@ async function save(judgement) {
   await post("/volseg/preferences", { ...record, ...judgement, rater: $("rater").value });
   state.saved += 1;
   $("count").textContent = `${state.saved} saved`;
+  const before = state.judged;
   state.judged = null;
   await next();
+  state.before = before;
 }
 
 const next = action(async () => {
-  const image = state.image ? { image: state.image.image, modality: $("modality").value } : {};
+  const image = state.image ? { image: state.image.image, ...view() } : {};
   const spot = await (await call(`/volseg/next?${query({ by: "uncertainty", ...image })}`)).json();
   if (!spot.organ) {
     tell("Everything that the model is unsure of has been judged.");
@@ -267,37 +280,77 @@ const next = action(async () => {
   await showCandidates();
 });
 
-function undo() {
-  if (!state.judged) return;
-  state.order.pop();
-  drawCandidates();
+const undo = action(async () => {
+  if (state.judged && state.order.length) {
+    state.order.pop();
+    drawCandidates();
+  } else if (state.before) {
+    // Back to the ranking saved last; its new line stands for the old one.
+    const judged = state.before;
+    forget();
+    state.judged = judged;
+    state.before = null;
+    state.slice = judged.slice ?? 0;
+    $("organ").value = judged.organ;
+    await showSlice();
+    drawCandidates();
+    tell("The ranking saved last: rank it again.");
+  } else {
+    removePoint();
+  }
+});
+
+function removePoint() {
+  if (!state.points.pop()) return;
+  state.mask = null;
+  draw();
+  if (state.box || state.points.some((p) => p[2])) ask();
 }
 
 const skip = action(async () => {
   if (state.judged) await save({ ranks: null, skipped: true });
 });
 
-$("file").addEventListener("change", openUpload);
-$("images").addEventListener("change", openListed);
-$("modality").addEventListener("change", () => state.image && openListed());
-$("number").addEventListener("input", action(async () => {
-  if (!state.image) return;
-  state.slice = Number($("number").value);
+/** Turns pages, and forgets what belonged to the slice before. */
+const turn = action(async (slice) => {
+  if (!state.image || slice < 0 || slice >= state.image.slices || slice === state.slice) return;
+  state.slice = slice;
   forget();
   await showSlice();
-}));
-$("clear").addEventListener("click", () => { forget(); draw(); });
+});
+
+$("file").addEventListener("change", () => openUpload($("file").files));
+$("stage").addEventListener("dragover", (event) => { event.preventDefault(); $("stage").classList.add("over"); });
+$("stage").addEventListener("dragleave", () => $("stage").classList.remove("over"));
+$("stage").addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("stage").classList.remove("over");
+  openUpload(event.dataTransfer.files);
+});
+$("images").addEventListener("change", openListed);
+for (const id of ["modality", "plane"]) $(id).addEventListener("change", () => state.image && openListed());
+$("window").addEventListener("change", action(async () => { if (state.image) await showSlice(); }));
+$("number").addEventListener("input", () => turn(Number($("number").value)));
+canvas.addEventListener("wheel", (event) => {
+  if (!state.image) return;
+  event.preventDefault();
+  turn(state.slice + Math.sign(event.deltaY));
+}, { passive: false });
+$("back").addEventListener("click", removePoint);
+$("clear").addEventListener("click", () => { forget(); draw(); tell(""); });
 $("find").addEventListener("click", () => state.image && ask(true));
 $("show").addEventListener("click", () => state.image && showCandidates());
 $("next").addEventListener("click", next);
 $("undo").addEventListener("click", undo);
 $("skip").addEventListener("click", skip);
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input:not([type=radio]):not([type=range]), select") || event.ctrlKey || event.metaKey) return;
+  if (event.target.matches("input:not([type=radio]), select") || event.ctrlKey || event.metaKey) return;
   if ("1234".includes(event.key)) choose(Number(event.key) - 1);
   else if (event.key === "Backspace") undo();
   else if (event.key === "s" || event.key === "S") skip();
   else if (event.key === "n" || event.key === "N") next();
+  else if (event.key === "ArrowUp" || event.key === "ArrowRight") turn(state.slice + 1);
+  else if (event.key === "ArrowDown" || event.key === "ArrowLeft") turn(state.slice - 1);
   else return;
   event.preventDefault();
 });
