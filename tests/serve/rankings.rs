@@ -1,5 +1,6 @@
 //! Rankings: candidates, saved judgements, what comes next.
 use crate::client::{Server, volume};
+use base64::Engine;
 use serde_json::{Value, json};
 use std::{fs, process::Command};
 
@@ -22,7 +23,8 @@ fn a_judgement_is_saved_and_its_slice_is_not_asked_again() {
         assert!(!seen.contains(&spot), "{spot}");
         let question = json!({ "image": "Doe", "plane": spot["plane"], "slice": spot["slice"], "organ": spot["organ"], "pictures": true });
         let mut judged = server.json("POST", "/volseg/candidates", &question).json();
-        assert_eq!(judged["pictures"].as_array().unwrap().len(), 4);
+        let sizes: Vec<(u32, u32)> = judged["pictures"].as_array().unwrap().iter().map(size_of).collect();
+        assert!(sizes.len() == 4 && sizes.iter().all(|s| *s == sizes[0] && s.0 >= 48), "{sizes:?}");
         let thresholds: Vec<f64> =
             judged["candidates"].as_array().unwrap().iter().map(|c| c["threshold"].as_f64().unwrap()).collect();
         assert_eq!(thresholds, [0.3, 0.4, 0.5, 0.6]);
@@ -45,6 +47,13 @@ fn a_judgement_is_saved_and_its_slice_is_not_asked_again() {
     assert_eq!(server.json("POST", "/volseg/preferences", &json!({ "version": 1 })).status, 422);
     assert_eq!(server.json("POST", "/volseg/preferences", &json!([])).status, 422);
     assert_eq!(fs::read_to_string(&file).unwrap(), text, "a refused judgement leaves nothing");
+}
+
+/// Width and height of a picture in its PNG header.
+fn size_of(picture: &Value) -> (u32, u32) {
+    let png = base64::prelude::BASE64_STANDARD.decode(picture["png"].as_str().unwrap()).unwrap();
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl SliceAnswer {
 pub struct Doubt {
     /// The organ.
     pub organ: OrganId,
-    /// Pixels with a probability in the band of the candidates (0.3 to 0.6) as a part of those above 0.3: 0 is sure.
+    /// Pixels with a probability in the band of the candidates (0.3 to 0.6), over the root of the number above 0.3: 0 is sure.
     pub band: f64,
     /// Predicted IoU.
     pub iou: f32,
@@ -238,7 +238,8 @@ impl OpenCase {
                 let above = a.logits.iter().filter(|&&l| l > low).count();
                 let band = a.logits.iter().filter(|&&l| l > low && l <= high).count();
                 let organ = OrganId::new(a.organ)?;
-                (above > 0).then(|| Doubt { organ, band: band as f64 / above as f64, iou: a.iou })
+                // A share alone would put specks of a few pixels first, a count alone large organs.
+                (above > 0).then(|| Doubt { organ, band: band as f64 / (above as f64).sqrt(), iou: a.iou })
             })
             .collect())
     }

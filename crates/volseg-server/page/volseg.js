@@ -58,7 +58,7 @@ const shownName = (id) => (/^[0-9a-f]{32}$/.test(id) ? `upload ${id.slice(0, 6)}
 
 async function listImages(chosen) {
   const { images } = await (await call("/volseg/images")).json();
-  $("images").replaceChildren(new Option("images on the server", ""), ...images.map((id) => new Option(shownName(id), id)));
+  $("images").replaceChildren(...(images.length ? [new Option("images on the server", "")] : []), ...images.map((id) => new Option(shownName(id), id)));
   $("images").value = chosen ?? "";
 }
 
@@ -66,6 +66,7 @@ async function open(description) {
   state.image = description;
   $("hint").hidden = true;
   $("plane").hidden = description.picture;
+  $("pages").hidden = description.slices === 1;
   $("window").hidden = description.modality !== "ct";
   state.slice = Math.floor(description.slices / 2);
   $("number").max = description.slices - 1;

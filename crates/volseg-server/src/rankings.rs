@@ -22,8 +22,10 @@ use std::{
 use volseg_engine::Judgement;
 use volseg_geometry::{OrganId, decode_run_length};
 
-/// Slices of an image that one search looks at.
-const SLICES_A_SEARCH: usize = 16;
+/// Slices of an image that the first search looks at, evenly spread.
+const FIRST_SLICES: usize = 16;
+/// Slices that each further search looks at beside those known, between them.
+const MORE_SLICES: usize = 6;
 /// Images that one search looks at.
 const IMAGES_A_SEARCH: usize = 4;
 /// Judgements in one request.
@@ -180,16 +182,19 @@ fn search(
         let key = (format!("{} {:?}", picture.version, case.plane()), case.model().sha256().to_owned());
         let slices = case.stack().slices;
         let sha256 = case.image().sha256.clone();
-        // Evenly spread slices first; when all that they hold is judged, those between them.
-        let mut step = slices.div_ceil(SLICES_A_SEARCH).max(1);
+        let order = coarse_to_fine(slices);
         loop {
             let (seen, _) = lock(&app.rankings.looked).get(&key).cloned().unwrap_or_default();
-            for slice in (step / 2..slices).step_by(step).filter(|s| !seen.contains(s)).take(SLICES_A_SEARCH) {
+            let most = if seen.is_empty() { FIRST_SLICES } else { MORE_SLICES };
+            let fresh: Vec<usize> = order.iter().copied().filter(|s| !seen.contains(s)).take(most).collect();
+            for &slice in &fresh {
                 let doubts = case.doubts(&*desk.reading(&case, slice)?)?;
                 let mut looked = lock(&app.rankings.looked);
                 let entry = looked.entry(key.clone()).or_default();
                 entry.0.insert(slice);
-                entry.1.extend(doubts.iter().map(|d| Spot { slice, organ: d.organ, band: d.band }));
+                // Doubt about what the model itself takes for a bad mask is mostly about an organ that is not there.
+                let weight = |d: &volseg_engine::Doubt| d.band * f64::from(d.iou.clamp(0.01, 1.0));
+                entry.1.extend(doubts.iter().map(|d| Spot { slice, organ: d.organ, band: weight(d) }));
             }
             let spots = lock(&app.rankings.looked).get(&key).map(|l| l.1.clone()).unwrap_or_default();
             let open = spots.into_iter().filter(|s| {
@@ -207,13 +212,30 @@ fn search(
                 }
                 break;
             }
-            if step == 1 {
+            if fresh.is_empty() {
                 break;
             }
-            step /= 2;
         }
     }
     Ok(best.map_or_else(|| json!({}), |b| b.1))
+}
+
+/// All slices: [`FIRST_SLICES`] evenly spread ones, then those in the middle between them, and so on.
+fn coarse_to_fine(slices: usize) -> Vec<usize> {
+    let mut order = Vec::with_capacity(slices);
+    let mut taken = vec![false; slices];
+    let mut step = slices.div_ceil(FIRST_SLICES).max(1);
+    loop {
+        for s in (step / 2..slices).step_by(step) {
+            if !std::mem::replace(&mut taken[s], true) {
+                order.push(s);
+            }
+        }
+        if step == 1 {
+            return order;
+        }
+        step /= 2;
+    }
 }
 
 impl Rankings {
@@ -251,6 +273,16 @@ mod tests {
             "candidates": [{ "threshold": 0.3, "rle": "24" }, { "threshold": 0.4, "rle": "24" },
                 { "threshold": 0.5, "rle": "24" }, { "threshold": 0.6, "rle": "24" }],
             "ranks": [2, 1, 3, 4], "rater": "r1", "patient": "Jane Doe", "time": "Jane Doe" })
+    }
+
+    #[test]
+    fn every_slice_comes_once_and_spread_ones_first() {
+        for slices in [1, 2, 15, 16, 17, 163] {
+            let mut order = coarse_to_fine(slices);
+            assert!(order.iter().take(FIRST_SLICES.min(slices)).any(|&s| s >= slices / 2), "{slices}");
+            order.sort_unstable();
+            assert_eq!(order, (0..slices).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{
     App,
     datastore::{blocking, take_upload},
     desk::Desk,
-    drawing::{CANDIDATE_COLOURS, slice_png},
+    drawing::{CANDIDATE_COLOURS, around, slice_png},
     names,
     refusal::Refusal,
     store::Picture,
@@ -193,7 +193,7 @@ pub(crate) async fn slice(
     };
     let png = blocking(move || {
         let case = place.case(&app.desk, &picture)?;
-        slice_png(&case, place.slice(&case)?, window, None)
+        slice_png(&case, place.slice(&case)?, window, None, None)
     })
     .await?;
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
@@ -245,8 +245,10 @@ pub(crate) async fn candidates(
         )
         .collect();
     let pictures: Vec<Value> = if wants_pictures {
+        // The mask of the lowest threshold holds the others.
+        let cut = masks.first().map(|m| around(&asked.case, m));
         let draw = |(m, c): (&Vec<u8>, [u8; 3])| {
-            let png = slice_png(&asked.case, asked.slice, None, Some((m, c)))?;
+            let png = slice_png(&asked.case, asked.slice, None, Some((m, c)), cut)?;
             Ok(json!({ "png": BASE64_STANDARD.encode(png), "colour": c }))
         };
         masks.iter().zip(CANDIDATE_COLOURS).map(draw).collect::<Result<_, Refusal>>()?

@@ -1,8 +1,10 @@
 use crate::dataset::{self, Case};
 use crate::split::assign;
+use crate::volumes::CtVolume;
 use crate::{Error, PictureSet, Random};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use volseg_geometry::{Modality, OrganId, Plane, SliceStack, Window};
 use volseg_io::ReadOptions;
 
@@ -47,6 +49,8 @@ pub struct Picture {
     pub organ: OrganId,
     /// How it was taken.
     pub modality: Modality,
+    /// The CT that this is a slice of: networks that know CTs look at the body and at the slices around.
+    pub(crate) ct: Option<(Arc<CtVolume>, usize)>,
     /// Part of the set.
     pub part: Part,
 }
@@ -114,6 +118,9 @@ fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Pictur
         }
     }
     let size = stack.shown_size();
+    // The network's organs of a CT end before the lungs and the tumours of pictures.
+    let ct = !plain && set.modality == Modality::Ct && organ.get() < 16;
+    let ct = ct.then(|| Arc::new(CtVolume::of_image(&image, stack, &inside, organ)));
     let mut pictures = Vec::new();
     for s in 0..stack.slices {
         let (mut grey, mut mask) = (vec![0f32; size[0] * size[1]], vec![0u8; size[0] * size[1]]);
@@ -134,7 +141,16 @@ fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Pictur
             grey.iter_mut().for_each(|v| *v *= 255.0);
         }
         let name = if plain { case.name.clone() } else { format!("{}/{s}", case.name) };
-        pictures.push(Picture { name, size, grey, mask, organ, modality: set.modality, part: Part::Unused });
+        pictures.push(Picture {
+            name,
+            size,
+            grey,
+            mask,
+            organ,
+            modality: set.modality,
+            ct: ct.clone().map(|v| (v, s)),
+            part: Part::Unused,
+        });
     }
     Ok(pictures)
 }

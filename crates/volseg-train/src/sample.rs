@@ -21,6 +21,13 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn picture(p: &Picture, side: usize, augment: bool, random: &mut Random) -> Self {
+        if let Some((volume, slice)) = &p.ct {
+            let mut sample = Self::ct(volume, *slice, side, augment, random);
+            // Nothing is known of the other organs of this slice.
+            sample.truth.retain(|(organ, _)| *organ == p.organ.get());
+            sample.ct = false;
+            return sample;
+        }
         let ultrasound = p.modality == Modality::Ultrasound;
         // A lesion may be anywhere and of any size; a chest is not.
         let reach = match (augment, ultrasound) {

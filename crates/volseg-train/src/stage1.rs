@@ -278,7 +278,7 @@ fn validate(
         }
         let logits = net.decoder.forward(&features, &rows)?.logits.to_vec2::<f32>()?;
         for (n, (organ, truth)) in kept.iter().enumerate() {
-            let name = if s.ct {
+            let name = if s.ct || *organ < 16 {
                 "ct"
             } else if *organ == 16 {
                 "lungs"

@@ -2,11 +2,13 @@
 
 use crate::{Error, PhantomSet, Random};
 use rayon::prelude::*;
-use volseg_geometry::{AnyVolume, Plane, SliceStack};
+use volseg_geometry::{AnyVolume, OrganId, Plane, SliceStack};
+use volseg_io::Image;
 use volseg_model::embedded::{BODY_HU, body_box, neighbours};
 use volseg_phantom::{CtOptions, ct_abdomen};
 
 /// A CT volume with labels, cut axially.
+#[derive(Debug)]
 pub(crate) struct CtVolume {
     hu: Vec<i16>,
     labels: Vec<u8>,
@@ -28,8 +30,21 @@ impl CtVolume {
         let phantom = ct_abdomen(seed, &options).map_err(|e| Error::Data(e.to_string()))?;
         let (dim, affine) = (phantom.image.dim(), *phantom.image.affine());
         let stack = SliceStack::new(dim, &affine, Plane::Axial);
-        let spacing = affine.spacing_mm()[stack.frame.axes[2]];
         let labels = phantom.labels.voxels().to_vec();
+        let hu = phantom.image.voxels().to_vec();
+        Ok(Self::new(hu, labels, stack, &phantom.image.into(), 1.0, 0.0))
+    }
+
+    /// A CT that was read, with one organ outlined: `inside` holds its voxels.
+    pub(crate) fn of_image(image: &Image, stack: SliceStack, inside: &[bool], organ: OrganId) -> Self {
+        let value = |n| (image.volume.value(n) * image.slope + image.intercept).round();
+        let hu = (0..inside.len()).map(|n| value(n).clamp(-32768.0, 32767.0) as i16).collect();
+        let labels = inside.iter().map(|&i| if i { organ.get() } else { 0 }).collect();
+        Self::new(hu, labels, stack, &image.volume, image.slope, image.intercept)
+    }
+
+    fn new(hu: Vec<i16>, labels: Vec<u8>, stack: SliceStack, volume: &AnyVolume, slope: f64, intercept: f64) -> Self {
+        let spacing = volume.affine().spacing_mm()[stack.frame.axes[2]];
         let organs = (0..stack.slices)
             .map(|s| {
                 let mut bits = 0u32;
@@ -37,10 +52,9 @@ impl CtVolume {
                 bits & !1
             })
             .collect();
-        let hu = phantom.image.voxels().to_vec();
-        let body = body_box(&AnyVolume::from(phantom.image), 1.0, 0.0, &stack, BODY_HU, false);
+        let body = body_box(volume, slope, intercept, &stack, BODY_HU, false);
         let beside = (0..stack.slices).map(|s| neighbours(s, stack.slices, spacing)).collect();
-        Ok(Self { hu, labels, stack, body: [body.x0, body.y0, body.x1, body.y1], beside, organs })
+        Self { hu, labels, stack, body: [body.x0, body.y0, body.x1, body.y1], beside, organs }
     }
 
     /// HU and labels of a shown slice.
