@@ -11,7 +11,9 @@ set -u
 child=
 # Slurm signals the whole step at a time limit; USR1 (--signal=B:USR1@SECONDS) reaches this shell only. Both stop the worker,
 # which drops its current case and leaves nothing half-done.
-trap '[ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM USR1
+ended=
+trap 'ended=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+trap '[ -z "$child" ] || kill -TERM "$child" 2>/dev/null' USR1
 # shellcheck disable=SC2086
 "${VOLSEG:-volseg}" batch run --manifest "$VOLSEG_MANIFEST" --out "$VOLSEG_OUT" --shard env --shards "$VOLSEG_SHARDS" \
     --stop-after "${VOLSEG_STOP_AFTER:-55m}" --threads "${SLURM_CPUS_PER_TASK:-1}" ${VOLSEG_OPTIONS:-} &
@@ -22,8 +24,9 @@ while :; do
     code=$?
     kill -0 "$child" 2>/dev/null || break
 done
-# 75: time is up, cases are left. The same task starts again; what is done is skipped.
-if [ "$code" = 75 ] && [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
+# 75: cases are left. The same task starts again; what is done is skipped. Where Slurm itself ended it, it is Slurm's to say
+# what follows: TIMEOUT at a limit, a new start after a preemption.
+if [ "$code" = 75 ] && [ -z "$ended" ] && [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" && exit 75
 fi
 # 3: done, some cases failed. They are listed by `volseg batch status`; the task itself did its work.

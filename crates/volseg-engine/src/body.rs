@@ -89,6 +89,11 @@ impl View {
         Self { stack, crop, side, modality, window, spacing_mm, slope, intercept, black_fat }
     }
 
+    /// Whether the answer is the mean of two readings. A volume has hundreds of slices and organs with sides; a picture has one.
+    pub(crate) fn is_read_twice(&self) -> bool {
+        self.modality != Modality::Ct && self.stack.slices == 1
+    }
+
     /// Intensities of the crop of a shown slice, row by row.
     fn crop_values(&self, volume: &AnyVolume, slice: usize) -> Vec<f32> {
         let (first, column, row) = self.stack.shown_strides(slice);

@@ -38,6 +38,8 @@ pub(crate) struct Encoded {
     features: Features,
     /// First mask of every organ token: `side * side` logits.
     pub(crate) dense: Vec<Vec<f32>>,
+    /// Whether the network saw the slice with left and right exchanged. `dense` is as the slice is all the same.
+    mirrored: bool,
 }
 
 impl Encoded {
@@ -51,15 +53,41 @@ impl Encoded {
 
 /// Reads a slice.
 pub(crate) fn encode(net: &Network, volume: &AnyVolume, view: &View, slice: usize) -> Result<Encoded, Error> {
-    let side = view.side;
-    let device = |e: candle_core::Error| Error::Model(e.into());
-    let x = Tensor::from_vec(view.input(volume, slice), (1, side, side, 3), &Device::Cpu).map_err(device)?;
-    let features = net.encoder.forward(&x)?;
-    let dense = features.dense.squeeze(0).and_then(|d| d.t()?.contiguous()?.to_vec2::<f32>()).map_err(device)?;
-    Ok(Encoded { features, dense })
+    read(net, view.input(volume, slice), false)
 }
 
-/// Reads a slice and answers. Organs without an answer were not found.
+fn read(net: &Network, mut input: Vec<f32>, mirrored: bool) -> Result<Encoded, Error> {
+    let side = net.config.side;
+    let device = |e: candle_core::Error| Error::Model(e.into());
+    if mirrored {
+        let rows = input.chunks_exact(3 * side);
+        input = rows.flat_map(|row| row.chunks_exact(3).rev()).flatten().copied().collect();
+    }
+    let x = Tensor::from_vec(input, (1, side, side, 3), &Device::Cpu).map_err(device)?;
+    let features = net.encoder.forward(&x)?;
+    let mut dense = features.dense.squeeze(0).and_then(|d| d.t()?.contiguous()?.to_vec2::<f32>()).map_err(device)?;
+    if mirrored {
+        dense.iter_mut().for_each(|d| mirror(d, side));
+    }
+    Ok(Encoded { features, dense, mirrored })
+}
+
+/// Exchanges left and right of a `side * side` map.
+fn mirror<T>(map: &mut [T], side: usize) {
+    map.chunks_exact_mut(side).for_each(<[T]>::reverse);
+}
+
+fn mirror_row(row: &mut PromptRow, side: usize) {
+    let width = side as f32;
+    row.bounds = row.bounds.map(|[x0, y0, x1, y1]| [width - x1, y0, width - x0, y1]);
+    row.points.iter_mut().for_each(|p| p[0] = width - p[0]);
+    if let Some(prior) = &mut row.prior {
+        mirror(prior, side);
+    }
+}
+
+/// Reads a slice and answers. Organs without an answer were not found. A picture is read a second time with left and right
+/// exchanged, and the answer is the mean of both: errors that are not the same on both sides fall out.
 pub(crate) fn ask(
     net: &Network,
     volume: &AnyVolume,
@@ -67,13 +95,39 @@ pub(crate) fn ask(
     slice: usize,
     question: &Question<'_>,
 ) -> Result<Vec<Answer>, Error> {
-    answer(net, &encode(net, volume, view, slice)?, view, question)
+    let input = view.input(volume, slice);
+    if !view.is_read_twice() {
+        return answer(net, &read(net, input, false)?, view, question);
+    }
+    let mut answers = decode(net, &read(net, input.clone(), false)?, view, question)?;
+    let mut others = decode(net, &read(net, input, true)?, view, question)?;
+    for a in &mut answers {
+        let Some(at) = others.iter().position(|o| o.organ == a.organ) else {
+            a.iou /= 2.0;
+            continue;
+        };
+        let other = others.swap_remove(at);
+        a.iou = (a.iou + other.iou) / 2.0;
+        for (x, y) in a.logits.iter_mut().zip(other.logits) {
+            *x = ((i32::from(*x) + i32::from(y)) / 2) as i16;
+        }
+    }
+    answers.extend(others.into_iter().map(|o| Answer { iou: o.iou / 2.0, ..o }));
+    answers.sort_by_key(|a| a.organ);
+    Ok(found(answers, question))
+}
+
+/// What counts as found: an organ asked for by name needs a mask that the network trusts.
+fn found(mut answers: Vec<Answer>, question: &Question<'_>) -> Vec<Answer> {
+    answers.retain(|a| matches!(question, Question::Prompts(_)) || a.iou >= MIN_IOU);
+    answers
 }
 
 /// Logits in fixed point for one row, and the predicted IoU.
 pub(crate) fn decode_row(net: &Network, encoded: &Encoded, row: PromptRow) -> Result<(Vec<i16>, f32), Error> {
     let device = |e: candle_core::Error| Error::Model(e.into());
     let bounds = row.bounds.filter(|_| row.prior.is_none());
+    debug_assert!(!encoded.mirrored, "rows of one slice are asked of a plain reading");
     let decoded = net.decoder.forward(&encoded.features, &[row])?;
     let logits = decoded.logits.flatten_all().and_then(|l| l.to_vec1::<f32>()).map_err(device)?;
     let iou = decoded.iou.to_vec1::<f32>().map_err(device)?.first().copied().unwrap_or_default();
@@ -95,6 +149,11 @@ pub(crate) fn answer(
     view: &View,
     question: &Question<'_>,
 ) -> Result<Vec<Answer>, Error> {
+    Ok(found(decode(net, encoded, view, question)?, question))
+}
+
+/// Masks for all rows of a question, trusted or not.
+fn decode(net: &Network, encoded: &Encoded, view: &View, question: &Question<'_>) -> Result<Vec<Answer>, Error> {
     let side = view.side;
     let device = |e: candle_core::Error| Error::Model(e.into());
     let dense = &encoded.dense;
@@ -124,18 +183,21 @@ pub(crate) fn answer(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
+    if encoded.mirrored {
+        rows.iter_mut().for_each(|r| mirror_row(r, side));
+    }
     let decoded = net.decoder.forward(&encoded.features, &rows)?;
     let logits = decoded.logits.to_vec2::<f32>().map_err(device)?;
     let iou = decoded.iou.to_vec1::<f32>().map_err(device)?;
     let by_prompt = matches!(question, Question::Prompts(_));
     let mut answers: Vec<Answer> = Vec::new();
     for (((organ, logits), iou), row) in organs.iter().zip(logits).zip(iou).zip(&rows) {
-        if !by_prompt && iou < MIN_IOU {
-            continue;
-        }
         let mut fixed = fixed_point(&logits);
         if let (true, Some(b)) = (by_prompt, row.bounds) {
             keep_inside(&mut fixed, b, side);
+        }
+        if encoded.mirrored {
+            mirror(&mut fixed, side);
         }
         // Several prompts of one organ on a slice are one mask.
         match answers.iter_mut().find(|a| by_prompt && a.organ == *organ) {
