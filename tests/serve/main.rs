@@ -4,5 +4,6 @@ mod bad;
 mod clicks;
 mod client;
 mod labels;
+mod module;
 mod monai;
 mod rankings;
