@@ -1,7 +1,7 @@
 //! Cost of Dice + NSD@2 + HD95 on a pair of 512 x 512 x 150 label maps from uncompressed memory.
 //!
 //! ```text
-//! cargo bench -p volseg-benches --bench metrics                  the pair of a CT phantom, 15 organs, 8 bits, two threads
+//! cargo bench --workspace --bench metrics                  the pair of a CT phantom, 15 organs, 8 bits, two threads
 //! ... -- [labels=117] [bits=16] [threads=1] [scale=0.5]          another setting (ellipsoids where labels is not 15)
 //! ... -- growth                                                  a table over labels, voxels, threads
 //! ... -- dump=DIR [labels=117] [bits=16]                         writes gt.nii and pred.nii for scripts/peers/metrics_peers.py
@@ -16,7 +16,7 @@ use volseg_io::Image;
 use volseg_metrics::{Labels, Selection, Settings, evaluate};
 use volseg_phantom::{CtOptions, ct_abdomen};
 
-const SPACING: [f64; 3] = [0.75, 0.75, 2.0];
+const SPACING: [f64; 3] = [0.75, 0.75, 3.0];
 const DIM: [usize; 3] = [512, 512, 150];
 const RUNS: usize = 7;
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time volseg, surface-distance, MONAI and SimpleITK on one pair of label maps, one after the other, in one run.
 
-    cargo bench -p volseg-benches --bench metrics -- dump=/tmp/pair
+    cargo bench --workspace --bench metrics -- dump=/tmp/pair
     pip install numpy nibabel surface-distance monai torch SimpleITK
     metrics_peers.py target/release/volseg /tmp/pair [RUNS]
 
