@@ -36,9 +36,9 @@ pub(crate) struct ChainArgs {
     /// Channels that gscorecam scores for each text [default: what the model's file says, else 300]
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Softmax of gscorecam over all channels (as published) or the scored ones
-    #[arg(long, value_enum, default_value = "all")]
-    softmax_over: Over,
+    /// Softmax of gscorecam over all channels (as published) or the scored ones [default: what the model's file says, else all]
+    #[arg(long, value_enum)]
+    softmax_over: Option<Over>,
     /// Dense CRF: default, medclip-sam-v1, medclip-sam-v2 or pydensecrf, then changes such as ,iterations=10,srgb=8
     #[arg(long, default_value = "default", value_name = "PRESET[,NAME=NUMBER...]")]
     crf: String,
@@ -85,7 +85,7 @@ impl ChainArgs {
             method: Method::Gscorecam,
             layer: Layer::default(),
             top_k: None,
-            softmax_over: Over::All,
+            softmax_over: None,
             crf: "default".into(),
             fit: Square::Squash,
             points: 3,
@@ -119,7 +119,13 @@ impl ChainArgs {
         }
         let (model, sha256) = load_source(&self.source)?;
         let folder = self.cache_folder();
-        let top_k = self.top_k.or_else(|| stated_top_k(&model)).unwrap_or(PUBLISHED_TOP_K);
+        let stated = Stated::of(&model);
+        let top_k = self.top_k.or(stated.top_k.filter(|&k| k > 0)).unwrap_or(PUBLISHED_TOP_K);
+        let softmax_over = match self.softmax_over {
+            Some(Over::All) => SoftmaxOver::All,
+            Some(Over::Selected) => SoftmaxOver::Selected,
+            None => stated.softmax_over.unwrap_or_default(),
+        };
         let layer = if self.layer == Layer::Norm2Patch {
             global.log(
                 Level::Warn,
@@ -131,18 +137,14 @@ impl ChainArgs {
         };
         let saliency: Box<dyn Saliency> = match self.method {
             Method::Gradcam => Box::new(GradCam { layer }),
-            Method::Gscorecam => Box::new(GScoreCam {
-                layer,
-                top_k,
-                softmax_over: match self.softmax_over {
-                    Over::All => SoftmaxOver::All,
-                    Over::Selected => SoftmaxOver::Selected,
-                },
-                cache: FeatureCache::new(folder, &sha256),
-            }),
+            Method::Gscorecam => {
+                Box::new(GScoreCam { layer, top_k, softmax_over, cache: FeatureCache::new(folder, &sha256) })
+            }
         };
         let method = match self.method {
-            Method::Gscorecam => json!({"name": "gscorecam", "layer": layer, "top_k": top_k}),
+            Method::Gscorecam => {
+                json!({"name": "gscorecam", "layer": layer, "top_k": top_k, "softmax_over": softmax_over})
+            }
             Method::Gradcam => json!({"name": "gradcam", "layer": layer}),
         };
         Ok(PromptMaker {
@@ -282,9 +284,18 @@ pub(crate) fn entries(chain: &Chain, targets: &[Target]) -> Vec<PromptEntry> {
 /// Of 768 channels; models with fewer say in their file what suits them.
 const PUBLISHED_TOP_K: usize = 300;
 
-fn stated_top_k(model: &ClipModel) -> Option<usize> {
-    let stated: Value = serde_json::from_str(model.metadata.get("saliency")?).ok()?;
-    usize::try_from(stated["top_k"].as_u64()?).ok().filter(|&k| k > 0)
+/// What a model's file says of gscorecam.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Stated {
+    top_k: Option<usize>,
+    softmax_over: Option<SoftmaxOver>,
+}
+
+impl Stated {
+    fn of(model: &ClipModel) -> Self {
+        model.metadata.get("saliency").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
 }
 
 fn load_source(name: &str) -> anyhow::Result<(ClipModel, String)> {

@@ -46,7 +46,8 @@ fn paint(canvas: &mut Canvas, view: &View, [x, y]: [usize; 2], zoom: usize) {
     let rgb = [0, 1, 2].map(|c| view.rgb.get(3 * at + c).copied().unwrap_or(0));
     canvas.blend(x, y + HEAD, rgb, 1.0);
     let s = view.saliency.get(at).copied().unwrap_or(0.0);
-    canvas.blend(x, y + HEAD, warm(s), 0.55 * s);
+    // Squared, so that a weak map does not dye the whole slice.
+    canvas.blend(x, y + HEAD, warm(s), 0.6 * s * s);
     let inside = |u: isize, v: isize| {
         u >= 0 && v >= 0 && u < w as isize && v < h as isize && view.mask[v as usize * w + u as usize] != 0
     };
