@@ -9,4 +9,4 @@ cargo build --release -p volseg-cli
 mkdir -p "$out"
 sed -e "s|BUSI_DIR|$busi|" -e "s|CXR_DIR|$cxr|" scripts/train_clip.toml >"$out/clip.toml"
 target/release/volseg train clip --config "$out/clip.toml" --out "$out" "$@"
-echo "weights: $out/model.safetensors (ship: copy to crates/volseg-model/weights/clip.safetensors)"
+echo "weights: $out/model.safetensors (the shipped ones went through scripts/train_clip_readout.py afterwards)"
