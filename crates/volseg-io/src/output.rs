@@ -73,13 +73,7 @@ pub fn write(path: &Path, image: &Image) -> Result<()> {
 /// # Errors
 /// As [`write()`]; [`Error::InvalidArgument`] if the map is not as large as `reference`.
 pub fn write_labels(path: &Path, labels: &LabelMap, reference: &Image, organs: &[OrganId]) -> Result<()> {
-    if labels.dim() != reference.volume.dim() {
-        return Err(Error::InvalidArgument {
-            what: "label map",
-            found: format!("{:?} voxels", labels.dim()),
-            expected: format!("{:?}, as the image has", reference.volume.dim()),
-        });
-    }
+    same_size(labels.dim(), reference)?;
     let names: Vec<LabelName> = organs.iter().map(|&id| id.into()).collect();
     let format = Format::of_output(path)?;
     if format == Format::DicomSeg {
@@ -103,19 +97,25 @@ pub fn write_labels(path: &Path, labels: &LabelMap, reference: &Image, organs: &
     )
 }
 
+fn same_size(dim: [usize; 3], reference: &Image) -> Result<()> {
+    let expected = reference.volume.dim();
+    if dim == expected {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument {
+        what: "label map",
+        found: format!("{dim:?} voxels"),
+        expected: format!("{expected:?}, as the image has"),
+    })
+}
+
 /// The bytes of an uncompressed `.nrrd` of label values on the grid of `reference`: for answers over a network, where
 /// compression would take longer than the way.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if the map is not as large as `reference`; [`Error::CannotHold`] for a grid without an inverse.
 pub fn nrrd_bytes(labels: &AnyVolume, reference: &Image) -> Result<Vec<u8>> {
-    if labels.dim() != reference.volume.dim() {
-        return Err(Error::InvalidArgument {
-            what: "label map",
-            found: format!("{:?} voxels", labels.dim()),
-            expected: format!("{:?}, as the image has", reference.volume.dim()),
-        });
-    }
+    same_size(labels.dim(), reference)?;
     nrrd::raw(&Content {
         bytes: labels.bytes(),
         kind: labels.kind(),

@@ -305,3 +305,16 @@ fn hostile_and_odd_checkpoints() {
     cut.truncate(cut.len() / 2);
     refused(place.import(&cut), "zip archive is not usable");
 }
+
+/// The length of a header may begin with the byte 0x80, as pickles of torch do.
+#[test]
+fn a_header_of_0x280_bytes_is_no_pickle() {
+    let place = Place::new();
+    let header = format!("{:1$}", r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 0x280);
+    let file = place.file("short", &safetensors(&header, &1f32.to_le_bytes()));
+    assert_eq!(WeightsFile::open(&file).unwrap().tensors().count(), 1);
+    for torch in [&b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46 and so on"[..], b"PK\x03\x04 and so on"] {
+        let error = WeightsFile::open(&place.file("torch", torch)).err().unwrap();
+        assert!(error.to_string().contains("torch checkpoint"), "{error}");
+    }
+}

@@ -9,7 +9,7 @@ pub use config::ClipTrainConfig;
 
 use crate::optimizer::AdamW;
 use crate::pictures::{Part, load_pictures};
-use crate::stage1::{Progress, draw_curves, log, restore, save};
+use crate::stage1::{Progress, begin, draw_curves, log, mean_of_shards, save};
 use crate::volumes;
 use crate::{Error, Random};
 use candle_core::Var;
@@ -51,16 +51,7 @@ pub fn train_clip(
     let variables = params.variables();
     let mut adam = AdamW::new(&variables)?;
     let checkpoint = out.join("checkpoint.safetensors");
-    if resume && checkpoint.exists() {
-        restore(&checkpoint, &variables, &mut adam)?;
-        progress.line(&format!("going on after step {}", adam.step));
-    } else {
-        let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
-        std::fs::write(out.join("config.toml"), text).map_err(io("write config.toml".into()))?;
-        let _ = std::fs::remove_file(out.join("metrics.jsonl"));
-    }
-    let numbers: usize = variables.values().map(|v| v.elem_count()).sum();
-    progress.line(&format!("{numbers} trainable numbers in {} tensors", variables.len()));
+    begin(config, out, resume, &variables, &mut adam, progress)?;
     let (train, check) = load(config, out, &model, progress)?;
     let (began, first) = (Instant::now(), adam.step);
     let mut recent: Vec<Losses> = Vec::new();
@@ -80,22 +71,17 @@ pub fn train_clip(
             let lost = || Err(Error::Config("a training thread stopped".into()));
             jobs.into_iter().map(|j| j.join().unwrap_or_else(|_| lost())).collect()
         });
-        let mut sum: Option<Vec<Vec<f32>>> = None;
+        let mut shares = Vec::with_capacity(SHARDS);
         let mut losses = Losses::default();
         for result in results {
             let (l, g) = result?;
             losses.add(&l, 1.0 / SHARDS as f32);
-            match &mut sum {
-                None => sum = Some(g),
-                Some(s) => s.iter_mut().flatten().zip(g.iter().flatten()).for_each(|(a, b)| *a += b),
-            }
+            shares.push(g);
         }
         if !losses.total.is_finite() {
             return Err(Error::Diverged { step, loss: losses.total });
         }
-        let mut sum = sum.unwrap_or_default();
-        sum.iter_mut().flatten().for_each(|g| *g /= SHARDS as f32);
-        adam.update(&variables, &sum, config.rate(step), config.weight_decay, config.average)?;
+        adam.update(&variables, &mean_of_shards(shares), config.rate(step), config.weight_decay, config.average)?;
         recent.push(losses);
         let done = adam.step;
         if done % 25 == 0 || done == config.steps {

@@ -49,16 +49,7 @@ pub fn train_prompt(config: &TrainConfig, out: &Path, resume: bool, progress: &m
     let net = Network::new(&config.model, &params)?;
     let variables = params.variables();
     let mut adam = AdamW::new(&variables)?;
-    if resume && checkpoint.exists() {
-        restore(&checkpoint, &variables, &mut adam)?;
-        progress.line(&format!("going on after step {}", adam.step));
-    } else {
-        let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
-        std::fs::write(out.join("config.toml"), text).map_err(io("write config.toml".into()))?;
-        let _ = std::fs::remove_file(out.join("metrics.jsonl"));
-    }
-    let numbers: usize = variables.values().map(|v| v.elem_count()).sum();
-    progress.line(&format!("{numbers} trainable numbers in {} tensors", variables.len()));
+    begin(config, out, resume, &variables, &mut adam, progress)?;
     let data = load(config, out, progress)?;
     let began = Instant::now();
     let first_step = adam.step;
@@ -92,46 +83,34 @@ pub fn train_prompt(config: &TrainConfig, out: &Path, resume: bool, progress: &m
                 .map(|j| j.join().unwrap_or_else(|_| Err(Error::Config("a training thread stopped".into()))))
                 .collect()
         });
-        let mut sum: Option<Vec<Vec<f32>>> = None;
+        let mut shares = Vec::with_capacity(SHARDS);
         let mut losses = Losses::default();
         for result in results {
             let (l, g) = result?;
             losses.total += l.total / SHARDS as f32;
             losses.dense += l.dense / SHARDS as f32;
             losses.rows += l.rows / SHARDS as f32;
-            sum = Some(match sum {
-                None => g,
-                Some(mut s) => {
-                    for (a, b) in s.iter_mut().flatten().zip(g.iter().flatten()) {
-                        *a += b;
-                    }
-                    s
-                }
-            });
+            shares.push(g);
         }
         if !losses.total.is_finite() {
             return Err(Error::Diverged { step, loss: losses.total });
         }
-        let mut sum = sum.unwrap_or_default();
-        for g in sum.iter_mut().flatten() {
-            *g /= SHARDS as f32;
-        }
-        adam.update(&variables, &sum, rate(config, step), config.weight_decay, config.average)?;
+        adam.update(&variables, &mean_of_shards(shares), rate(config, step), config.weight_decay, config.average)?;
         recent.push(losses);
         let done = adam.step;
         if done % 50 == 0 || done == config.steps {
-            let mean = |f: fn(&Losses) -> f32| recent.iter().map(f).sum::<f32>() / recent.len() as f32;
+            let recently = |f: fn(&Losses) -> f32| recent.iter().map(f).sum::<f32>() / recent.len() as f32;
             let each = began.elapsed().as_secs_f64() / (done - first_step) as f64;
             let left = each * (config.steps - done) as f64 / 60.0;
             progress.line(&format!(
                 "step {done}/{}  loss {:.4} (first masks {:.4}, prompted {:.4})  {each:.2} s a step, {left:.0} min left",
                 config.steps,
-                mean(|l| l.total),
-                mean(|l| l.dense),
-                mean(|l| l.rows)
+                recently(|l| l.total),
+                recently(|l| l.dense),
+                recently(|l| l.rows)
             ));
-            let record = serde_json::json!({"step": done, "loss": mean(|l| l.total), "dense": mean(|l| l.dense),
-                "rows": mean(|l| l.rows), "seconds_per_step": each});
+            let record = serde_json::json!({"step": done, "loss": recently(|l| l.total), "dense": recently(|l| l.dense),
+                "rows": recently(|l| l.rows), "seconds_per_step": each});
             log(out, &record)?;
             recent.clear();
         }
@@ -336,6 +315,42 @@ fn read_lines(out: &Path) -> Result<Vec<Line>, Error> {
         }
     }
     Ok(lines.into_iter().collect())
+}
+
+/// Goes on from the checkpoint in `out` if there is one and it is wanted; else writes the configuration there and begins.
+pub(crate) fn begin(
+    config: &impl serde::Serialize,
+    out: &Path,
+    resume: bool,
+    variables: &BTreeMap<String, candle_core::Var>,
+    adam: &mut AdamW,
+    progress: &mut dyn Progress,
+) -> Result<(), Error> {
+    let checkpoint = out.join("checkpoint.safetensors");
+    if resume && checkpoint.exists() {
+        restore(&checkpoint, variables, adam)?;
+        progress.line(&format!("going on after step {}", adam.step));
+    } else {
+        let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
+        std::fs::write(out.join("config.toml"), text)
+            .map_err(|source| Error::Io { what: "write config.toml".into(), source })?;
+        let _ = std::fs::remove_file(out.join("metrics.jsonl"));
+    }
+    let numbers: usize = variables.values().map(|v| v.elem_count()).sum();
+    progress.line(&format!("{numbers} trainable numbers in {} tensors", variables.len()));
+    Ok(())
+}
+
+/// Mean of the gradients of shards, summed in their order.
+pub(crate) fn mean_of_shards(shards: Vec<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
+    let n = shards.len() as f32;
+    let sum = shards.into_iter().reduce(|mut sum, next| {
+        sum.iter_mut().flatten().zip(next.iter().flatten()).for_each(|(a, b)| *a += b);
+        sum
+    });
+    let mut sum = sum.unwrap_or_default();
+    sum.iter_mut().flatten().for_each(|g| *g /= n);
+    sum
 }
 
 pub(crate) fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &AdamW) -> Result<(), Error> {
