@@ -95,15 +95,25 @@ impl Global {
     /// A usage error for a device that this build has not, or for a number of threads that cannot be meant; an error if threads
     /// cannot be started.
     pub(crate) fn start(&self) -> anyhow::Result<()> {
-        if let Device::Cuda(n) = self.device {
-            return Err(usage_error(format!(
-                "--device: found cuda:{n}, expected auto or cpu: this build runs on the CPU alone"
-            )));
+        if let (Device::Cuda(_), Err(e)) = (self.device, self.network_device()) {
+            return Err(usage_error(format!("--device: {e}; expected auto or cpu")));
         }
         if !(1..=MOST_THREADS).contains(&self.threads) {
             return Err(usage_error(format!("--threads: found {}, expected 1 to {MOST_THREADS}", self.threads)));
         }
         Ok(rayon::ThreadPoolBuilder::new().num_threads(self.threads).build_global()?)
+    }
+
+    /// Where networks run.
+    ///
+    /// # Errors
+    /// A GPU that was asked for by number and cannot be used.
+    pub(crate) fn network_device(&self) -> Result<candle_core::Device, volseg_model::Error> {
+        match self.device {
+            Device::Cpu => Ok(candle_core::Device::Cpu),
+            Device::Auto => Ok(volseg_model::gpu(0).unwrap_or(candle_core::Device::Cpu)),
+            Device::Cuda(n) => volseg_model::gpu(n),
+        }
     }
 
     /// Prints a line of the summary to stdout, unless `--quiet`.

@@ -2,6 +2,7 @@
 
 use crate::{exit::usage_error, global::Global, inputs::WindowChoice};
 use anyhow::Context;
+use candle_core::{DType, Device};
 use std::path::Path;
 use volseg_engine::{Model, Request};
 use volseg_geometry::{Modality, OrganId, Plane};
@@ -56,11 +57,11 @@ impl RequestArgs {
     }
 }
 
-/// The model of a name or file.
-pub(crate) fn load_model(name: &str) -> anyhow::Result<Model> {
+/// The model of a name or file, on a device.
+pub(crate) fn load_model(name: &str, device: &Device) -> anyhow::Result<Model> {
     if name == "embedded" {
         let bytes = volseg_model::embedded::SHIPPED;
-        return Ok(Model::embedded(bytes, volseg_io::sha256(bytes))?);
+        return Ok(Model::embedded(bytes, volseg_io::sha256(bytes), device)?);
     }
     let path = Path::new(name);
     if !path.exists() {
@@ -73,11 +74,11 @@ pub(crate) fn load_model(name: &str) -> anyhow::Result<Model> {
         Ok(_) => {
             let bytes = std::fs::read(path).with_context(context)?;
             let digest = volseg_io::sha256(&bytes);
-            Model::embedded(&bytes, digest).with_context(context)
+            Model::embedded(&bytes, digest, device).with_context(context)
         }
         // Not of the embedded kind: the loader of SAM's family says what is wrong with it, if anything.
         Err(_) => Ok(Model::Sam {
-            model: Box::new(volseg_model::sam::SamModel::load(path).with_context(context)?),
+            model: Box::new(volseg_model::sam::SamModel::load_on(path, device, DType::F32).with_context(context)?),
             sha256: volseg_io::sha256_file(path).with_context(context)?,
         }),
     }

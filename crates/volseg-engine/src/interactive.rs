@@ -342,7 +342,7 @@ mod tests {
 
     fn model() -> Arc<Model> {
         let bytes = volseg_model::embedded::SHIPPED;
-        Arc::new(Model::embedded(bytes, String::new()).unwrap())
+        Arc::new(Model::embedded(bytes, String::new(), &candle_core::Device::Cpu).unwrap())
     }
 
     /// A body of soft tissue with a brighter ball, in any orientation.

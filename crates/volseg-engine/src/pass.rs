@@ -2,7 +2,7 @@
 
 use crate::body::View;
 use crate::{Error, Prompt};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use volseg_geometry::{AnyVolume, OrganId};
 use volseg_model::embedded::{Features, Network, PromptRow};
 
@@ -63,7 +63,7 @@ fn read(net: &Network, mut input: Vec<f32>, mirrored: bool) -> Result<Encoded, E
         let rows = input.chunks_exact(3 * side);
         input = rows.flat_map(|row| row.chunks_exact(3).rev()).flatten().copied().collect();
     }
-    let x = Tensor::from_vec(input, (1, side, side, 3), &Device::Cpu).map_err(device)?;
+    let x = Tensor::from_vec(input, (1, side, side, 3), net.device()).map_err(device)?;
     let features = net.encoder.forward(&x)?;
     let mut dense = features.dense.squeeze(0).and_then(|d| d.t()?.contiguous()?.to_vec2::<f32>()).map_err(device)?;
     if mirrored {

@@ -1,4 +1,5 @@
 use crate::PromptSet;
+use candle_core::Device;
 use volseg_geometry::{Modality, OrganId, Plane, Window};
 use volseg_model::Params;
 use volseg_model::embedded::{Network, Weights};
@@ -23,13 +24,13 @@ pub enum Model {
 }
 
 impl Model {
-    /// Builds the embedded kind from the bytes of its weights file.
+    /// Builds the embedded kind on a device from the bytes of its weights file.
     ///
     /// # Errors
     /// [`volseg_model::Error`] for malformed, missing or extra tensors.
-    pub fn embedded(bytes: &[u8], sha256: String) -> Result<Self, volseg_model::Error> {
+    pub fn embedded(bytes: &[u8], sha256: String, device: &Device) -> Result<Self, volseg_model::Error> {
         let weights = Weights::from_bytes(bytes)?;
-        let params = Params::given(weights.tensors);
+        let params = Params::given(weights.tensors).on(device);
         let network = Network::new(&weights.config, &params)?;
         if let Some(name) = params.extra().first() {
             return Err(volseg_model::Error::Malformed { reason: format!("tensor {name} belongs to no layer") });

@@ -36,6 +36,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// Where it runs.
+    #[must_use]
+    pub fn device(&self) -> &candle_core::Device {
+        self.decoder.device()
+    }
+
     /// Builds the network from its numbers.
     ///
     /// # Errors

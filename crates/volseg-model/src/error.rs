@@ -54,6 +54,14 @@ pub enum Error {
         /// In the metadata.
         expected: String,
     },
+    /// A GPU was asked for and cannot be used.
+    #[error("cuda:{number} cannot be used: {reason}")]
+    NoGpu {
+        /// Which one.
+        number: usize,
+        /// Why not.
+        reason: String,
+    },
     /// An argument outside its range.
     #[error("{what}: found {found}, expected {expected}")]
     InvalidArgument {

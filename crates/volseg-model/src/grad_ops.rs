@@ -5,6 +5,7 @@
 //! (specs: candle.md sections 2.1 and 3.1); these do neither.
 
 pub(crate) mod activation;
+pub(crate) mod basic;
 mod conv;
 pub(crate) mod dispatch;
 pub(crate) mod gemm;
@@ -17,6 +18,14 @@ pub use mask_loss::mask_loss;
 pub use norm::{group_norm, layer_norm};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
+
+/// Adds `bias [c]` to every row of `x [n, c]`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() { x.broadcast_add(bias) } else { basic::add_bias(x, bias) }
+}
 
 /// The values of a contiguous `f32` storage.
 pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -2,6 +2,9 @@
 
 pub mod clip;
 pub mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod device;
 pub mod embedded;
 mod error;
 pub mod grad_ops;
@@ -17,5 +20,6 @@ pub mod sam;
 pub mod vit;
 pub mod weights;
 
+pub use device::gpu;
 pub use error::Error;
 pub use params::{Init, Params};

@@ -4,6 +4,7 @@
 //! Large matrices go to `gemm`; convolutions are a gather or scatter ([`unfold`], [`fold`]) beside a [`Linear`].
 
 mod attention;
+mod basic;
 mod fold;
 mod linear;
 mod relative;

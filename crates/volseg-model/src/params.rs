@@ -21,6 +21,7 @@ pub enum Init {
 /// Where a network takes its numbers from. Names are sorted, so that files and optimiser state have a fixed order.
 pub struct Params {
     source: Source,
+    device: Device,
     used: Mutex<BTreeMap<String, Tensor>>,
 }
 
@@ -33,13 +34,23 @@ impl Params {
     /// Trainable variables; those named in `start` begin there, the others by their [`Init`] drawn from `seed` and their name.
     #[must_use]
     pub fn trainable(seed: u64, start: BTreeMap<String, Tensor>) -> Self {
-        Self { source: Source::Fresh { seed, start, vars: Mutex::default() }, used: Mutex::default() }
+        Self {
+            source: Source::Fresh { seed, start, vars: Mutex::default() },
+            device: Device::Cpu,
+            used: Mutex::default(),
+        }
     }
 
     /// Constant tensors of a weights file.
     #[must_use]
     pub fn given(tensors: BTreeMap<String, Tensor>) -> Self {
-        Self { source: Source::Given(tensors), used: Mutex::default() }
+        Self { source: Source::Given(tensors), device: Device::Cpu, used: Mutex::default() }
+    }
+
+    /// The same numbers on a device; to be called before any is asked for.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 
     /// The tensor of a name.
@@ -48,7 +59,7 @@ impl Params {
     /// [`Error::MissingTensor`] or [`Error::TensorShape`].
     pub fn get(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, Error> {
         let tensor = match &self.source {
-            Source::Given(map) => checked(map, name, shape)?,
+            Source::Given(map) => checked(map, name, shape)?.to_device(&self.device)?,
             Source::Fresh { seed, start, vars } => {
                 let tensor = if start.contains_key(name) {
                     checked(start, name, shape)?
@@ -62,7 +73,7 @@ impl Params {
                     };
                     Tensor::from_vec(v, shape, &Device::Cpu)?
                 };
-                let var = Var::from_tensor(&tensor.to_dtype(DType::F32)?)?;
+                let var = Var::from_tensor(&tensor.to_dtype(DType::F32)?.to_device(&self.device)?)?;
                 let tensor = var.as_tensor().clone();
                 lock(vars).insert(name.to_owned(), var);
                 tensor

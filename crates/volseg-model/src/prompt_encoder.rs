@@ -6,7 +6,7 @@ use crate::ops::{Linear, Window, unfold};
 use crate::vit::{EPS, Norm, patches};
 use crate::weights::Weights;
 use crate::{Error, Init};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::f32::consts::TAU;
 
 /// A point of a prompt, in pixels of the network's input.
@@ -76,7 +76,8 @@ impl PromptEncoder {
         let frequencies = w.constant(frequencies, &[2, d / 2], Init::Normal(1.0))?.flatten_all()?.to_vec1()?;
         let mut table = (0..4).map(|n| vector(&format!("point_embeddings.{n}"))).collect::<Result<Vec<_>, _>>()?;
         table.push(vector("not_a_point_embed")?);
-        table.push(Tensor::zeros((1, d), candle_core::DType::F32, &Device::Cpu)?);
+        table.push(Tensor::zeros((1, d), candle_core::DType::F32, table[0].device())?);
+        let device = table[0].device().clone();
         let mut positions = Vec::with_capacity(grid * grid * d);
         let middle = |n: usize| (n as f32 + 0.5) / grid as f32;
         for (y, x) in (0..grid * grid).map(|n| (n / grid, n % grid)) {
@@ -96,7 +97,7 @@ impl PromptEncoder {
                 patches(w, &format!("{down}.6"), [d, c, 1, 1], true)?,
             ],
             norms: [Norm::new(w, &format!("{down}.1"), c / 4, EPS)?, Norm::new(w, &format!("{down}.4"), c, EPS)?],
-            dense_positions: Tensor::from_vec(positions, (1, grid * grid, d), &Device::Cpu)?,
+            dense_positions: Tensor::from_vec(positions, (1, grid * grid, d), &device)?,
         })
     }
 
@@ -157,11 +158,11 @@ impl PromptEncoder {
             tokens.zip(&padding).filter(|(_, p)| p.is_some()).for_each(|(t, _)| t.fill(0.0));
         }
         let shape = (rows.len(), n, self.width);
-        let positions = Tensor::from_vec(positions, shape, &Device::Cpu)?;
+        let positions = Tensor::from_vec(positions, shape, self.table[0].device())?;
         if n == 0 {
             return Ok(positions);
         }
-        let kinds = Tensor::from_vec(kinds, rows.len() * n, &Device::Cpu)?;
+        let kinds = Tensor::from_vec(kinds, rows.len() * n, self.table[0].device())?;
         let vectors = Tensor::cat(&self.table, 0)?.index_select(&kinds, 0)?.reshape(shape)?;
         Ok((positions + vectors)?)
     }

@@ -1,13 +1,13 @@
 //! Encoder, prompt encoder and decoder together: pictures and prompts to masks.
 
-use crate::Error;
 use crate::config::{Arch, SamConfig};
 use crate::mask_decoder::MaskDecoder;
 use crate::picture::{Picture, Placement, full_logits, predictor_input, sigmoid};
 use crate::prompt_encoder::{Point, PromptEncoder, Sparse};
 use crate::vit::ImageEncoder;
 use crate::weights::{Weights, WeightsFile};
-use candle_core::{Device, Tensor};
+use crate::{Error, Init};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,11 +40,26 @@ impl Sam {
     }
 }
 
+/// Weights on a device, those of the image encoder in their own precision.
+struct Placed<'a> {
+    weights: &'a dyn Weights,
+    device: Device,
+    encoder: DType,
+}
+
+impl Weights for Placed<'_> {
+    fn tensor(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, Error> {
+        let precision = if name.starts_with("image_encoder.") { self.encoder } else { DType::F32 };
+        Ok(self.weights.tensor(name, shape, init)?.to_dtype(precision)?.to_device(&self.device)?)
+    }
+}
+
 /// A network ready to use, with the way its architecture takes pictures in and hands masks out.
 pub struct SamModel {
     arch: Arch,
     config: SamConfig,
     sam: Sam,
+    device: Device,
 }
 
 /// What the image encoder made of a picture.
@@ -98,9 +113,19 @@ impl SamModel {
     /// # Errors
     /// A file that is missing, malformed, of another family, or does not fit its own configuration or digest.
     pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::load_on(path, &Device::Cpu, DType::F32)
+    }
+
+    /// [`SamModel::load`] on a device, with the image encoder in `encoder` precision (`f32`, or on a GPU `bf16` or `f16`; norms
+    /// and softmax stay in `f32`). Prompts and masks are always `f32`.
+    ///
+    /// # Errors
+    /// As [`SamModel::load`].
+    pub fn load_on(path: &Path, device: &Device, encoder: DType) -> Result<Self, Error> {
         let file = WeightsFile::open(path)?;
         let (arch, config) = file.sam()?;
-        let model = Self::new(arch, config, &file)?;
+        let placed = Placed { weights: &file, device: device.clone(), encoder };
+        let model = Self { arch, sam: Sam::new(&config, &placed)?, config, device: device.clone() };
         file.verify()?;
         Ok(model)
     }
@@ -110,7 +135,7 @@ impl SamModel {
     /// # Errors
     /// As [`Sam::new`].
     pub fn new(arch: Arch, config: SamConfig, weights: &dyn Weights) -> Result<Self, Error> {
-        Ok(Self { arch, sam: Sam::new(&config, weights)?, config })
+        Ok(Self { arch, sam: Sam::new(&config, weights)?, config, device: Device::Cpu })
     }
 
     /// The architecture.
@@ -138,8 +163,8 @@ impl SamModel {
     pub fn embed(&self, picture: &Picture) -> Result<Embedding, Error> {
         let side = self.config.image_size;
         let input = predictor_input(picture, self.arch, side);
-        let x = Tensor::from_vec(input.values, (1, 3, side, side), &Device::Cpu)?;
-        let features = self.sam.encoder.forward(&x)?;
+        let x = Tensor::from_vec(input.values, (1, 3, side, side), &self.device)?;
+        let features = self.sam.encoder.forward(&x)?.to_dtype(DType::F32)?;
         Ok(Embedding { features, width: picture.width(), height: picture.height(), placement: input.placement })
     }
 
@@ -235,14 +260,14 @@ impl SamModel {
                     expected: format!("{expected} finite numbers"),
                 });
             }
-            let more = Tensor::from_vec(more, (rows.len(), n, d), &Device::Cpu)?;
+            let more = Tensor::from_vec(more, (rows.len(), n, d), &self.device)?;
             tokens = if tokens.dim(1)? == 0 { more } else { Tensor::cat(&[&tokens, &more], 1)? };
         }
         let masks: Vec<f32> = rows.iter().filter_map(|(p, _)| p.mask.as_ref()).flatten().copied().collect();
         let masks = if rows.iter().all(|(p, _)| p.mask.is_none()) {
             None
         } else if masks.len() == rows.len() * side * side && masks.iter().all(|v| v.is_finite()) {
-            Some(Tensor::from_vec(masks, (rows.len(), side, side), &Device::Cpu)?)
+            Some(Tensor::from_vec(masks, (rows.len(), side, side), &self.device)?)
         } else {
             return Err(Error::InvalidArgument {
                 what: "mask prompt",

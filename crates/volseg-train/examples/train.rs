@@ -13,6 +13,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let changes: Vec<String> = args.iter().skip(2).filter(|a| a.contains('=')).cloned().collect();
     let config = TrainConfig::parse(&std::fs::read_to_string(&args[0])?, &changes)?;
-    train_prompt(&config, args[1].as_ref(), args.iter().any(|a| a == "--resume"), &mut Lines)?;
+    train_prompt(
+        &config,
+        args[1].as_ref(),
+        args.iter().any(|a| a == "--resume"),
+        &candle_core::Device::Cpu,
+        &mut Lines,
+    )?;
     Ok(())
 }

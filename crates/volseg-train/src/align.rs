@@ -19,6 +19,7 @@ use crate::pictures::{Part, Picture, load_pictures};
 use crate::sample::Sample;
 use crate::step;
 use crate::{Error, Progress, Random};
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::path::Path;
@@ -282,8 +283,10 @@ fn one_step(
                 samples.push(Sample::picture(picture, student.net.config.side, true, &mut random));
             }
             let mut random = Random::at(&[config.seed, step, 0x4ea]);
-            let (_, g) = step::gradients(&student.net, &student.variables, &samples, [2, 2], &mut random)?;
-            Ok(Some(g))
+            let (_, g) =
+                step::gradients(&student.net, &student.variables, &samples, [2, 2], &Device::Cpu, &mut random)?;
+            let flat = g.iter().map(Tensor::to_vec1).collect::<Result<Vec<Vec<f32>>, _>>()?;
+            Ok(Some(flat))
         });
         let seen = student.gradients(batch, config);
         (seen, replay.join().unwrap_or_else(|_| Err(Error::Config("a training thread stopped".into()))))

@@ -7,12 +7,12 @@ mod view;
 
 pub use config::ClipTrainConfig;
 
-use crate::optimizer::AdamW;
+use crate::optimizer::Stepper;
 use crate::pictures::{Part, load_pictures};
-use crate::stage1::{Progress, begin, draw_curves, log, mean_of_shards, save};
+use crate::stage1::{Progress, begin, draw_curves, log, save};
 use crate::volumes;
 use crate::{Error, Random};
-use candle_core::Var;
+use candle_core::{Tensor, Var};
 use captions::{Captions, vocabulary};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,16 +49,16 @@ pub fn train_clip(
     let params = Params::trainable(config.seed, start);
     let net = ClipNetwork::new(&model, &params)?;
     let variables = params.variables();
-    let mut adam = AdamW::new(&variables)?;
+    let mut adam = Stepper::new(&variables)?;
     let checkpoint = out.join("checkpoint.safetensors");
     begin(config, out, resume, &variables, &mut adam, progress)?;
     let (train, check) = load(config, out, &model, progress)?;
-    let (began, first) = (Instant::now(), adam.step);
+    let (began, first) = (Instant::now(), adam.step());
     let mut recent: Vec<Losses> = Vec::new();
-    while adam.step < config.steps {
-        let step = adam.step;
+    while adam.step() < config.steps {
+        let step = adam.step();
         let captions = Captions::draw(&words, &mut Random::at(&[config.seed, step as u64, 5]))?;
-        let results: Vec<Result<(Losses, Vec<Vec<f32>>), Error>> = std::thread::scope(|scope| {
+        let results: Vec<Result<(Losses, Vec<Tensor>), Error>> = std::thread::scope(|scope| {
             let jobs: Vec<_> = (0..SHARDS)
                 .map(|s| {
                     let (net, variables, train, captions, model) = (&net, &variables, &train, &captions, &model);
@@ -81,9 +81,9 @@ pub fn train_clip(
         if !losses.total.is_finite() {
             return Err(Error::Diverged { step, loss: losses.total });
         }
-        adam.update(&variables, &mean_of_shards(shares), config.rate(step), config.weight_decay, config.average)?;
+        adam.update(&variables, &shares, config.rate(step), config.weight_decay, config.average)?;
         recent.push(losses);
-        let done = adam.step;
+        let done = adam.step();
         if done % 25 == 0 || done == config.steps {
             let mut mean = Losses::default();
             recent.iter().for_each(|l| mean.add(l, 1.0 / recent.len() as f32));
@@ -129,7 +129,7 @@ fn export(
     out: &Path,
     params: &Params,
     variables: &BTreeMap<String, Var>,
-    adam: &AdamW,
+    adam: &Stepper,
 ) -> Result<(), Error> {
     let mut tensors = params.tensors();
     tensors.extend(adam.averaged(variables)?);
@@ -144,7 +144,7 @@ fn export(
         ("format", "volseg-weights/1".to_owned()),
         ("licence", "Apache-2.0 OR MIT".to_owned()),
         ("presence", presence.to_string()),
-        ("steps", adam.step.to_string()),
+        ("steps", adam.step().to_string()),
         ("vocab", vocabulary.to_owned()),
     ];
     let metadata = metadata.map(|(k, v)| (k.to_owned(), v)).into();

@@ -221,7 +221,7 @@ fn carry_out(run: &Run, config: &ExperimentConfig, out: &Path, progress: &mut dy
                 pictures: vec![set.clone()],
                 ..TrainConfig::default()
             };
-            train_prompt(&stage1, &folder, true, progress)?;
+            train_prompt(&stage1, &folder, true, &candle_core::Device::Cpu, progress)?;
             set
         }
         Run::Align { row, unannotated, seed } => {

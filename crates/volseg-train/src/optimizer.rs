@@ -1,8 +1,12 @@
 //! AdamW whose state can be saved, with clipping and averaged weights.
 
+mod device;
+
 use crate::Error;
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
+
+pub(crate) use device::DeviceAdamW;
 
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.99;
@@ -106,5 +110,80 @@ impl AdamW {
         }
         self.step = step;
         Ok(())
+    }
+}
+
+/// What `train prompt` steps with: on the CPU in place, elsewhere where the variables are.
+pub(crate) enum Stepper {
+    Cpu(AdamW),
+    Device(DeviceAdamW),
+}
+
+impl Stepper {
+    pub(crate) fn new(variables: &BTreeMap<String, Var>) -> Result<Self, Error> {
+        Ok(if variables.values().all(|v| v.device().is_cpu()) {
+            Self::Cpu(AdamW::new(variables)?)
+        } else {
+            Self::Device(DeviceAdamW::new(variables)?)
+        })
+    }
+
+    /// One step with the mean of the gradients of shards, summed in their order.
+    pub(crate) fn update(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        shards: &[Vec<Tensor>],
+        rate: f32,
+        decay: f32,
+        average: f32,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Cpu(adam) => {
+                let flat = |t: &Tensor| Ok(t.flatten_all()?.to_vec1::<f32>()?);
+                let shards = shards
+                    .iter()
+                    .map(|s| s.iter().map(flat).collect::<Result<Vec<_>, Error>>())
+                    .collect::<Result<Vec<_>, Error>>()?;
+                adam.update(variables, &crate::stage1::mean_of_shards(shards), rate, decay, average)
+            }
+            Self::Device(adam) => adam.update(variables, shards, rate, decay, average),
+        }
+    }
+
+    /// Steps taken.
+    pub(crate) fn step(&self) -> usize {
+        match self {
+            Self::Cpu(adam) => adam.step,
+            Self::Device(adam) => adam.step,
+        }
+    }
+
+    /// Averaged weights by name, on the CPU.
+    pub(crate) fn averaged(&self, variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>, Error> {
+        match self {
+            Self::Cpu(adam) => adam.averaged(variables),
+            Self::Device(adam) => adam.averaged(variables),
+        }
+    }
+
+    /// State as named tensors, on the CPU.
+    pub(crate) fn state(&self, variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>, Error> {
+        match self {
+            Self::Cpu(adam) => adam.state(variables),
+            Self::Device(adam) => adam.state(variables),
+        }
+    }
+
+    /// Takes the state of a checkpoint whose weights the variables already hold.
+    pub(crate) fn restore(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        state: &BTreeMap<String, Tensor>,
+        step: usize,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Cpu(adam) => adam.restore(variables, state, step),
+            Self::Device(adam) => adam.restore(variables, state, step),
+        }
     }
 }

@@ -17,6 +17,11 @@ impl Random {
         Self(ChaCha8Rng::seed_from_u64(state))
     }
 
+    /// The next number, as a seed for others.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0.random()
+    }
+
     /// Uniform in `low..high`.
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.0.random::<f32>()

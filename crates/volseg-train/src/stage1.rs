@@ -1,16 +1,18 @@
 //! `volseg train prompt`: fits the embedded network to labelled slices.
 
 use crate::curves::{self, Line};
-use crate::optimizer::AdamW;
+use crate::optimizer::Stepper;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::sample::Sample;
 use crate::step::{Losses, gradients};
 use crate::volumes::{self, CtVolume};
 use crate::{Error, Random, TrainConfig};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 use volseg_model::Params;
 use volseg_model::embedded::{Network, PromptRow, Weights};
@@ -32,50 +34,101 @@ struct Data {
     check_volumes: Vec<CtVolume>,
 }
 
-/// Trains by `config`, writing checkpoints, `metrics.jsonl`, `curves.png`, the configuration as run, and at the end
+/// Trains by `config` on `device`, writing checkpoints, `metrics.jsonl`, `curves.png`, the configuration as run, and at the end
 /// `model.safetensors` (averaged weights, f16) into `out`. With `resume` it goes on from the last checkpoint there.
 ///
 /// # Errors
 /// Data sets, checkpoints or files that cannot be used; a loss that is no number.
-pub fn train_prompt(config: &TrainConfig, out: &Path, resume: bool, progress: &mut dyn Progress) -> Result<(), Error> {
+pub fn train_prompt(
+    config: &TrainConfig,
+    out: &Path,
+    resume: bool,
+    device: &Device,
+    progress: &mut dyn Progress,
+) -> Result<(), Error> {
     let io = |what: String| move |source| Error::Io { what, source };
     std::fs::create_dir_all(out).map_err(io(format!("make {}", out.display())))?;
-    let checkpoint = out.join("checkpoint.safetensors");
     let start = match &config.start_from {
         Some(path) => Weights::read(path)?.tensors,
         None => BTreeMap::new(),
     };
-    let params = Params::trainable(config.seed, start);
+    let params = Params::trainable(config.seed, start).on(device);
     let net = Network::new(&config.model, &params)?;
     let variables = params.variables();
-    let mut adam = AdamW::new(&variables)?;
+    let mut adam = Stepper::new(&variables)?;
     begin(config, out, resume, &variables, &mut adam, progress)?;
     let data = load(config, out, progress)?;
-    let began = Instant::now();
-    let first_step = adam.step;
-    let mut recent: Vec<Losses> = Vec::new();
-    while adam.step < config.steps {
-        let step = adam.step;
-        let shards: Vec<Vec<Sample>> = std::thread::scope(|scope| {
-            let jobs: Vec<_> = (0..SHARDS)
-                .map(|s| {
-                    scope.spawn({
-                        let data = &data;
-                        move || draw(config, data, step, s)
-                    })
-                })
-                .collect();
-            jobs.into_iter().map(|j| j.join().unwrap_or_default()).collect()
-        });
-        let results: Vec<Result<(Losses, Vec<Vec<f32>>), Error>> = std::thread::scope(|scope| {
+    let mut run = Run { config, out, device, params, net, variables, adam, data: &data };
+    std::thread::scope(|scope| {
+        // Batches are drawn ahead of the step that needs them. The drawing ends when nobody takes them any more.
+        let (give, take) = std::sync::mpsc::sync_channel(2);
+        let (first, data) = (run.adam.step(), &data);
+        scope.spawn(move || (first..config.steps).all(|step| give.send(draw(config, data, step)).is_ok()));
+        run.steps(take, progress)
+    })
+}
+
+/// A training under way.
+struct Run<'a> {
+    config: &'a TrainConfig,
+    out: &'a Path,
+    device: &'a Device,
+    params: Params,
+    net: Network,
+    variables: BTreeMap<String, candle_core::Var>,
+    adam: Stepper,
+    data: &'a Data,
+}
+
+impl Run<'_> {
+    fn steps(&mut self, batches: Receiver<[Vec<Sample>; SHARDS]>, progress: &mut dyn Progress) -> Result<(), Error> {
+        let config = self.config;
+        let began = Instant::now();
+        let first_step = self.adam.step();
+        let mut recent: Vec<Losses> = Vec::new();
+        while self.adam.step() < config.steps {
+            let shards = batches.recv().map_err(|_| Error::Config("the thread that draws samples stopped".into()))?;
+            recent.push(self.step(&shards)?);
+            let done = self.adam.step();
+            if done % 50 == 0 || done == config.steps || done == first_step + 5 {
+                let recently = |f: fn(&Losses) -> f32| recent.iter().map(f).sum::<f32>() / recent.len() as f32;
+                let each = began.elapsed().as_secs_f64() / (done - first_step) as f64;
+                let left = each * (config.steps - done) as f64 / 60.0;
+                progress.line(&format!(
+                    "step {done}/{}  loss {:.4} (first masks {:.4}, prompted {:.4})  {each:.3} s a step, {left:.0} min left",
+                    config.steps,
+                    recently(|l| l.total),
+                    recently(|l| l.dense),
+                    recently(|l| l.rows)
+                ));
+                let record = serde_json::json!({"step": done, "loss": recently(|l| l.total), "dense": recently(|l| l.dense),
+                    "rows": recently(|l| l.rows), "seconds_per_step": each});
+                log(self.out, &record)?;
+                recent.clear();
+            }
+            if done % config.validate_every == 0 || done == config.steps {
+                self.check(progress)?;
+            }
+            if done % config.save_every == 0 || done == config.steps {
+                save(&self.out.join("checkpoint.safetensors"), &self.variables, &self.adam)?;
+                self.export()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step: gradients of the shards, each in a thread, then their mean.
+    fn step(&mut self, shards: &[Vec<Sample>; SHARDS]) -> Result<Losses, Error> {
+        let (config, step) = (self.config, self.adam.step());
+        let results: Vec<Result<(Losses, Vec<Tensor>), Error>> = std::thread::scope(|scope| {
             let jobs: Vec<_> = shards
                 .iter()
                 .enumerate()
                 .map(|(s, samples)| {
-                    let (net, variables) = (&net, &variables);
+                    let (net, variables, device) = (&self.net, &self.variables, self.device);
                     scope.spawn(move || {
                         let mut random = Random::at(&[config.seed, step as u64, s as u64, 3]);
-                        gradients(net, variables, samples, [config.rows_ct, config.rows_picture], &mut random)
+                        gradients(net, variables, samples, [config.rows_ct, config.rows_picture], device, &mut random)
                     })
                 })
                 .collect();
@@ -95,40 +148,34 @@ pub fn train_prompt(config: &TrainConfig, out: &Path, resume: bool, progress: &m
         if !losses.total.is_finite() {
             return Err(Error::Diverged { step, loss: losses.total });
         }
-        adam.update(&variables, &mean_of_shards(shares), rate(config, step), config.weight_decay, config.average)?;
-        recent.push(losses);
-        let done = adam.step;
-        if done % 50 == 0 || done == config.steps {
-            let recently = |f: fn(&Losses) -> f32| recent.iter().map(f).sum::<f32>() / recent.len() as f32;
-            let each = began.elapsed().as_secs_f64() / (done - first_step) as f64;
-            let left = each * (config.steps - done) as f64 / 60.0;
-            progress.line(&format!(
-                "step {done}/{}  loss {:.4} (first masks {:.4}, prompted {:.4})  {each:.2} s a step, {left:.0} min left",
-                config.steps,
-                recently(|l| l.total),
-                recently(|l| l.dense),
-                recently(|l| l.rows)
-            ));
-            let record = serde_json::json!({"step": done, "loss": recently(|l| l.total), "dense": recently(|l| l.dense),
-                "rows": recently(|l| l.rows), "seconds_per_step": each});
-            log(out, &record)?;
-            recent.clear();
-        }
-        if done % config.validate_every == 0 || done == config.steps {
-            let scores = validate(config, &params, &adam, &variables, &data)?;
-            let text: Vec<String> = scores.iter().map(|(k, v)| format!("{k} {v:.3}")).collect();
-            progress.line(&format!("step {done} validation Dice: {}", text.join("  ")));
-            let mut record = serde_json::json!({"step": done});
-            record["validation"] = scores.into_iter().map(|(k, v)| (k, serde_json::json!(v))).collect();
-            log(out, &record)?;
-            draw_curves(out)?;
-        }
-        if done % config.save_every == 0 || done == config.steps {
-            save(&checkpoint, &variables, &adam)?;
-            export(config, out, &params, &adam)?;
-        }
+        self.adam.update(&self.variables, &shares, rate(config, step), config.weight_decay, config.average)?;
+        Ok(losses)
     }
-    Ok(())
+
+    fn check(&self, progress: &mut dyn Progress) -> Result<(), Error> {
+        let done = self.adam.step();
+        let scores = validate(self.config, self.averaged()?, self.data, self.device)?;
+        let text: Vec<String> = scores.iter().map(|(k, v)| format!("{k} {v:.3}")).collect();
+        progress.line(&format!("step {done} validation Dice: {}", text.join("  ")));
+        let mut record = serde_json::json!({"step": done});
+        record["validation"] = scores.into_iter().map(|(k, v)| (k, serde_json::json!(v))).collect();
+        log(self.out, &record)?;
+        draw_curves(self.out)
+    }
+
+    /// All tensors of the network, trained ones averaged.
+    fn averaged(&self) -> Result<BTreeMap<String, Tensor>, Error> {
+        let mut tensors = self.params.tensors();
+        tensors.extend(self.adam.averaged(&self.variables)?);
+        Ok(tensors)
+    }
+
+    fn export(&self) -> Result<(), Error> {
+        let tensors = self.averaged()?.into_iter().map(|(n, t)| Ok((n, t.to_device(&Device::Cpu)?)));
+        let tensors = tensors.collect::<Result<_, Error>>()?;
+        let weights = Weights { config: self.config.model.clone(), tensors, steps: self.adam.step() };
+        Ok(weights.write(&self.out.join("model.safetensors"))?)
+    }
 }
 
 /// Warm-up, then a cosine to 2 %.
@@ -172,53 +219,58 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
     Ok(Data { pictures, volumes: made, ct_batch: batch, check_volumes: check })
 }
 
-/// Samples of one shard of the batch of a step.
-fn draw(config: &TrainConfig, data: &Data, step: usize, shard: usize) -> Vec<Sample> {
+/// The samples of a step, by shard. Each has its own random numbers, so that they do not hang on who draws them.
+fn draw(config: &TrainConfig, data: &Data, step: usize) -> [Vec<Sample>; SHARDS] {
     let side = config.model.side;
-    let mut samples = Vec::new();
-    let mut slot = 0;
-    let mut next = || {
-        slot += 1;
-        (slot % SHARDS == shard).then(|| Random::at(&[config.seed, step as u64, slot as u64, 1]))
-    };
-    for _ in 0..data.ct_batch {
-        if let Some(mut random) = next() {
-            let v = &data.volumes[random.below(data.volumes.len())];
-            // Small organs fill few slices: most draws ask for an organ first, the rest take any slice, empty ones too.
-            let mut slice = random.below(v.organs.len());
-            let mut focus = None;
-            if random.chance(0.7) {
-                let organ = 1 + random.below(15) as u8;
-                let with: Vec<usize> = (0..v.organs.len()).filter(|&s| v.organs[s] >> organ & 1 == 1).collect();
-                if let Some(&s) = with.get(random.below(with.len().max(1))) {
-                    (slice, focus) = (s, Some(organ));
+    let mut sources: Vec<Option<&[Picture]>> = vec![None; data.ct_batch];
+    for (batch, pictures) in &data.pictures {
+        sources.extend(std::iter::repeat_n(Some(pictures.as_slice()), *batch));
+    }
+    let samples: Vec<Option<Sample>> = sources
+        .par_iter()
+        .enumerate()
+        .map(|(n, source)| {
+            let mut random = Random::at(&[config.seed, step as u64, n as u64 + 1, 1]);
+            match source {
+                None => Some(draw_ct(&data.volumes, side, &mut random)),
+                Some(pictures) => {
+                    let train: Vec<&Picture> = pictures.iter().filter(|p| p.part == Part::Train).collect();
+                    let picture = train.get(random.below(train.len()))?;
+                    Some(Sample::picture(picture, side, true, &mut random))
                 }
             }
-            samples.push(Sample { focus, ..Sample::ct(v, slice, side, true, &mut random) });
+        })
+        .collect();
+    let mut shards: [Vec<Sample>; SHARDS] = Default::default();
+    for (n, sample) in samples.into_iter().enumerate() {
+        shards[(n + 1) % SHARDS].extend(sample);
+    }
+    shards
+}
+
+fn draw_ct(volumes: &[CtVolume], side: usize, random: &mut Random) -> Sample {
+    let v = &volumes[random.below(volumes.len())];
+    // Small organs fill few slices: most draws ask for an organ first, the rest take any slice, empty ones too.
+    let mut slice = random.below(v.organs.len());
+    let mut focus = None;
+    if random.chance(0.7) {
+        let organ = 1 + random.below(15) as u8;
+        let with: Vec<usize> = (0..v.organs.len()).filter(|&s| v.organs[s] >> organ & 1 == 1).collect();
+        if let Some(&s) = with.get(random.below(with.len().max(1))) {
+            (slice, focus) = (s, Some(organ));
         }
     }
-    for (batch, pictures) in &data.pictures {
-        let train: Vec<&Picture> = pictures.iter().filter(|p| p.part == Part::Train).collect();
-        for _ in 0..*batch {
-            if let (Some(mut random), false) = (next(), train.is_empty()) {
-                samples.push(Sample::picture(train[random.below(train.len())], side, true, &mut random));
-            }
-        }
-    }
-    samples
+    Sample { focus, ..Sample::ct(v, slice, side, true, random) }
 }
 
 /// Mean 2D Dice on the validation parts: first masks, masks after the decoder without user prompts, masks with one box.
 fn validate(
     config: &TrainConfig,
-    params: &Params,
-    adam: &AdamW,
-    variables: &BTreeMap<String, candle_core::Var>,
+    tensors: BTreeMap<String, Tensor>,
     data: &Data,
+    device: &Device,
 ) -> Result<BTreeMap<String, f32>, Error> {
-    let mut tensors = params.tensors();
-    tensors.extend(adam.averaged(variables)?);
-    let net = Network::new(&config.model, &Params::given(tensors))?;
+    let net = Network::new(&config.model, &Params::given(tensors).on(device))?;
     let side = config.model.side;
     let mut samples = Vec::new();
     let mut random = Random::at(&[config.seed, 11]);
@@ -237,7 +289,7 @@ fn validate(
     }
     let mut sums: BTreeMap<String, (f32, usize)> = BTreeMap::new();
     for s in &samples {
-        let x = Tensor::from_vec(s.input.clone(), (1, side, side, 3), &Device::Cpu)?;
+        let x = Tensor::from_vec(s.input.clone(), (1, side, side, 3), device)?;
         let features = net.encoder.forward(&x)?;
         let dense = features.dense.squeeze(0)?.t()?.contiguous()?.to_vec2::<f32>()?;
         let mut rows = Vec::new();
@@ -323,13 +375,13 @@ pub(crate) fn begin(
     out: &Path,
     resume: bool,
     variables: &BTreeMap<String, candle_core::Var>,
-    adam: &mut AdamW,
+    adam: &mut Stepper,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
     let checkpoint = out.join("checkpoint.safetensors");
     if resume && checkpoint.exists() {
         restore(&checkpoint, variables, adam)?;
-        progress.line(&format!("going on after step {}", adam.step));
+        progress.line(&format!("going on after step {}", adam.step()));
     } else {
         let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
         std::fs::write(out.join("config.toml"), text)
@@ -353,12 +405,12 @@ pub(crate) fn mean_of_shards(shards: Vec<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
     sum
 }
 
-pub(crate) fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &AdamW) -> Result<(), Error> {
+pub(crate) fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &Stepper) -> Result<(), Error> {
     let mut map = adam.state(variables)?;
     for (name, var) in variables {
-        map.insert(format!("weight/{name}"), var.as_tensor().clone());
+        map.insert(format!("weight/{name}"), var.as_tensor().to_device(&Device::Cpu)?);
     }
-    map.insert("step".into(), Tensor::new(&[adam.step as u32], &Device::Cpu)?);
+    map.insert("step".into(), Tensor::new(&[adam.step() as u32], &Device::Cpu)?);
     volseg_model::embedded::write_tensors(path, &map, BTreeMap::new())?;
     Ok(())
 }
@@ -366,7 +418,7 @@ pub(crate) fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, 
 pub(crate) fn restore(
     path: &Path,
     variables: &BTreeMap<String, candle_core::Var>,
-    adam: &mut AdamW,
+    adam: &mut Stepper,
 ) -> Result<(), Error> {
     let map: BTreeMap<String, Tensor> = candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect();
     for (name, var) in variables {
@@ -374,16 +426,8 @@ pub(crate) fn restore(
             .get(&format!("weight/{name}"))
             .filter(|t| t.dims() == var.dims())
             .ok_or_else(|| Error::Checkpoint(format!("has no fitting weight {name}")))?;
-        var.set(t)?;
+        var.set(&t.to_device(var.device())?)?;
     }
     let step = map.get("step").ok_or_else(|| Error::Checkpoint("has no step".into()))?.to_vec1::<u32>()?;
     adam.restore(variables, &map, step.first().copied().unwrap_or(0) as usize)
-}
-
-fn export(config: &TrainConfig, out: &Path, params: &Params, adam: &AdamW) -> Result<(), Error> {
-    let mut tensors = params.tensors();
-    tensors.extend(adam.averaged(&params.variables())?);
-    let weights = Weights { config: config.model.clone(), tensors, steps: adam.step };
-    weights.write(&out.join("model.safetensors"))?;
-    Ok(())
 }

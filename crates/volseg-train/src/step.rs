@@ -3,6 +3,7 @@
 use crate::sample::Sample;
 use crate::{Error, Random};
 use candle_core::{Device, Tensor, Var};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use volseg_geometry::components_2d;
 use volseg_model::embedded::{Network, PromptRow};
@@ -27,14 +28,15 @@ struct Row {
     truth: Vec<f32>,
 }
 
-/// Loss of `samples` and its gradient for every variable, by name.
+/// Loss of `samples` and its gradient for every variable, in the order of their names.
 pub(crate) fn gradients(
     net: &Network,
     variables: &BTreeMap<String, Var>,
     samples: &[Sample],
     rows_per: [usize; 2],
+    device: &Device,
     random: &mut Random,
-) -> Result<(Losses, Vec<Vec<f32>>), Error> {
+) -> Result<(Losses, Vec<Tensor>), Error> {
     let side = net.config.side;
     let pixels = side * side;
     let n = samples.len();
@@ -42,48 +44,60 @@ pub(crate) fn gradients(
     for s in samples {
         input.extend_from_slice(&s.input);
     }
-    let features = net.encoder.forward(&Tensor::from_vec(input, (n, side, side, 3), &Device::Cpu)?)?;
+    let features = net.encoder.forward(&Tensor::from_vec(input, (n, side, side, 3), device)?)?;
 
-    // Dense head: every organ that the sample's data set labels.
+    // Dense head: every organ that the sample's data set labels. Most masks are empty: one empty one serves them all.
     let organs = net.config.organs;
     let dense = features.dense.transpose(1, 2)?.contiguous()?.reshape((n * organs, pixels))?;
-    let (mut pick, mut truth, mut dice) = (Vec::new(), Vec::new(), Vec::new());
+    let mut masks = vec![0f32; pixels];
+    let (mut pick, mut mask_of, mut dice, mut weight) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (i, s) in samples.iter().enumerate() {
         for (organ, mask) in &s.truth {
             pick.push((i * organs + usize::from(*organ) - 1) as u32);
-            truth.extend_from_slice(mask);
-            dice.push(if mask.iter().sum::<f32>() > PRESENT { 1.0 } else { 0.0 });
+            let sum = mask.iter().sum::<f32>();
+            mask_of.push(if sum > 0.0 { (masks.len() / pixels) as u32 } else { 0 });
+            if sum > 0.0 {
+                masks.extend_from_slice(mask);
+            }
+            dice.push(if sum > PRESENT { 1.0 } else { 0.0 });
+            weight.push(if s.ct { 0.2f32 } else { 1.0 });
         }
     }
     let count = pick.len();
-    let chosen = dense.index_select(&Tensor::from_vec(pick.clone(), count, &Device::Cpu)?, 0)?;
-    let truth = Tensor::from_vec(truth, (count, pixels), &Device::Cpu)?;
-    let weight: Vec<f32> =
-        samples.iter().flat_map(|s| std::iter::repeat_n(if s.ct { 0.2f32 } else { 1.0 }, s.truth.len())).collect();
-    let weight = Tensor::from_vec(weight, count, &Device::Cpu)?;
+    let chosen = dense.index_select(&Tensor::from_vec(pick, count, device)?, 0)?;
+    let masks = Tensor::from_vec(masks, ((), pixels), device)?;
+    let truth = masks.index_select(&Tensor::from_vec(mask_of, count, device)?, 0)?;
+    let weight = Tensor::from_vec(weight, count, device)?;
     let dense_loss = ((mask_loss(&chosen, &truth, BCE, dice)? * weight)?.sum_all()? / n as f64)?;
 
-    // Prompted rows.
-    let first = chosen.detach();
-    let mut rows = Vec::new();
-    let mut at = 0;
+    // Prompted rows: (sample, organ of its truth), and the first masks of all of them.
+    let mut asked = Vec::new();
+    let (mut first, mut at) = (Vec::new(), 0);
     for (i, s) in samples.iter().enumerate() {
-        let logits = first.narrow(0, at, s.truth.len())?.to_vec2::<f32>()?;
-        at += s.truth.len();
         for organ in choose(s, rows_per[usize::from(!s.ct)], random) {
-            rows.push(make_row(i, s.truth[organ].0, &s.truth[organ].1, &logits[organ], side, random));
+            asked.push((i, organ, random.next()));
+            first.push((at + organ) as u32);
         }
+        at += s.truth.len();
     }
-    let prompts: Vec<PromptRow> = rows.iter().map(|r| r.prompt.clone()).collect();
+    let r = asked.len();
+    let first = chosen.detach().index_select(&Tensor::from_vec(first, r, device)?, 0)?.to_vec2::<f32>()?;
+    let rows: Vec<Row> = asked
+        .par_iter()
+        .zip(&first)
+        .map(|(&(i, organ, seed), logits)| {
+            let (organ, truth) = &samples[i].truth[organ];
+            make_row(i, *organ, truth, logits, side, &mut Random::at(&[seed]))
+        })
+        .collect();
+    let (prompts, truths): (Vec<PromptRow>, Vec<Vec<f32>>) = rows.into_iter().map(|r| (r.prompt, r.truth)).unzip();
     let decoded = net.decoder.forward(&features, &prompts)?;
-    let r = rows.len();
-    let dice = rows.iter().map(|r| if r.truth.iter().sum::<f32>() > PRESENT { 1.0 } else { 0.0 }).collect();
+    let dice = truths.iter().map(|t| if t.iter().sum::<f32>() > PRESENT { 1.0 } else { 0.0 }).collect();
     let answers = decoded.logits.detach().to_vec2::<f32>()?;
-    let iou: Vec<f32> = rows.iter().zip(&answers).map(|(r, a)| hard_iou(a, &r.truth)).collect();
-    let truth =
-        Tensor::from_vec(rows.into_iter().flat_map(|r| r.truth).collect::<Vec<_>>(), (r, pixels), &Device::Cpu)?;
+    let iou: Vec<f32> = truths.par_iter().zip(&answers).map(|(t, a)| hard_iou(a, t)).collect();
+    let truth = Tensor::from_vec(truths.concat(), (r, pixels), device)?;
     let row_loss = mask_loss(&decoded.logits, &truth, BCE, dice)?.mean_all()?;
-    let iou_loss = (decoded.iou - Tensor::from_vec(iou, r, &Device::Cpu)?)?.sqr()?.mean_all()?;
+    let iou_loss = (decoded.iou - Tensor::from_vec(iou, r, device)?)?.sqr()?.mean_all()?;
     let total = ((&dense_loss + &row_loss)? + (iou_loss * 0.1)?)?;
     let losses = Losses { total: total.to_scalar()?, dense: dense_loss.to_scalar()?, rows: row_loss.to_scalar()? };
     let store = total.backward()?;
@@ -91,7 +105,7 @@ pub(crate) fn gradients(
         .iter()
         .map(|(name, var)| {
             let g = store.get(var).ok_or_else(|| Error::Config(format!("variable {name} receives no gradient")))?;
-            Ok(g.flatten_all()?.to_vec1::<f32>()?)
+            Ok(g.flatten_all()?)
         })
         .collect::<Result<_, Error>>()?;
     Ok((losses, gradients))

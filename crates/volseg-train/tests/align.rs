@@ -78,7 +78,7 @@ fn stage1(folder: &Path) -> PathBuf {
         pictures: vec![set(folder)],
         ..TrainConfig::default()
     };
-    train_prompt(&config, &folder.join("stage1"), false, &mut Quiet(Vec::new())).unwrap();
+    train_prompt(&config, &folder.join("stage1"), false, &candle_core::Device::Cpu, &mut Quiet(Vec::new())).unwrap();
     folder.join("stage1/model.safetensors")
 }
 

@@ -120,7 +120,7 @@ fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<ExitCode> {
     if global.threads > 2 {
         global.log(Level::Info, "a step is computed as two shards, so more than two threads do not help");
     }
-    train_prompt(&config, &args.out, args.resume, &mut Lines(global))?;
+    train_prompt(&config, &args.out, args.resume, &global.network_device()?, &mut Lines(global))?;
     Ok(ExitCode::Done)
 }
 

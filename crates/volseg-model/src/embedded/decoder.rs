@@ -1,9 +1,10 @@
 use super::layers::{Attention, Conv, Linear, Norm};
 use super::prompt::{POINT_TOKENS, PromptRow, RASTER_CHANNELS, draw_raster};
 use super::{Config, Features};
-use crate::grad_ops::{conv2d, gelu};
+use crate::grad_ops::{add_bias, conv2d, gelu};
 use crate::{Error, Init, Params};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use std::f32::consts::TAU;
 
 /// Answer to a batch of prompt rows.
@@ -85,6 +86,7 @@ impl Decoder {
         // The frequencies are drawn once and stay; they stand in the file (specs: sam-med2d.md section 3).
         let frequencies = p.constant("decoder.frequencies", &[2, w / 2], Init::Normal(1.0))?;
         let frequencies = frequencies.flatten_all()?.to_vec1::<f32>()?;
+        let tokens = p.get("decoder.tokens", &[7, w], Init::Normal(0.5))?;
         let grid = config.grid();
         let mut positions = Vec::with_capacity(grid * grid * w);
         for y in 0..grid {
@@ -95,9 +97,9 @@ impl Decoder {
         }
         Ok(Self {
             config: config.clone(),
-            pixel_positions: Tensor::from_vec(positions, (1, grid * grid, w), &Device::Cpu)?,
+            pixel_positions: Tensor::from_vec(positions, (1, grid * grid, w), tokens.device())?,
             frequencies,
-            tokens: p.get("decoder.tokens", &[7, w], Init::Normal(0.5))?,
+            tokens,
             organs: p.get("decoder.organ_tokens", &[config.organs + 1, w], Init::Normal(0.5))?,
             prompt_down: [
                 Conv::new(p, "decoder.prompt_down.0", 3, RASTER_CHANNELS, 8, 2)?,
@@ -118,6 +120,10 @@ impl Decoder {
         })
     }
 
+    pub(super) fn device(&self) -> &Device {
+        self.tokens.device()
+    }
+
     /// Masks of all rows.
     ///
     /// # Errors
@@ -134,12 +140,15 @@ impl Decoder {
                 expected: format!("slice < {images}, organ < {}", self.config.organs),
             });
         }
-        let mut raster = Vec::with_capacity(r * side * side * RASTER_CHANNELS);
-        for row in rows {
-            raster.extend(draw_raster(row, side));
-        }
-        let raster = Tensor::from_vec(raster, (r, side, side, RASTER_CHANNELS), &Device::Cpu)?;
-        let pick = Tensor::from_vec(rows.iter().map(|q| q.image as u32).collect(), r, &Device::Cpu)?;
+        let device = self.device();
+        // Elsewhere than on the CPU the rows of many slices come together, and the device would wait for them.
+        let raster: Vec<Vec<f32>> = if device.is_cpu() {
+            rows.iter().map(|row| draw_raster(row, side)).collect()
+        } else {
+            rows.par_iter().map(|row| draw_raster(row, side)).collect()
+        };
+        let raster = Tensor::from_vec(raster.concat(), (r, side, side, RASTER_CHANNELS), device)?;
+        let pick = Tensor::from_vec(rows.iter().map(|q| q.image as u32).collect(), r, device)?;
 
         let mut dense = raster.clone();
         for (n, conv) in self.prompt_down.iter().enumerate() {
@@ -186,9 +195,9 @@ impl Decoder {
             }
             x = gelu(&x)?;
         }
-        x = gelu(&self.mix.forward(&x)?.broadcast_add(&self.mix_bias)?)?;
         let c = x.dim(3)?;
-        let x = x.reshape((r, side * side, c))?;
+        let mixed = self.mix.forward(&x)?.reshape((r * side * side, c))?;
+        let x = gelu(&add_bias(&mixed, &self.mix_bias)?)?.reshape((r, side * side, c))?;
         let token = |n: usize| -> Result<Tensor, Error> { Ok(tokens.narrow(1, n, 1)?.contiguous()?.reshape((r, w))?) };
         let weights = mlp(&self.hyper, &token(1)?)?.reshape((r, c, 1))?;
         let logits = x.matmul(&weights)?.reshape((r, side * side))?;
@@ -233,8 +242,8 @@ impl Decoder {
         }
         let n = learned.len();
         let table = Tensor::cat(&[&self.tokens, &self.organs], 0)?;
-        let learned = table.index_select(&Tensor::from_vec(learned, n, &Device::Cpu)?, 0)?;
-        let fixed = Tensor::from_vec(fixed, (n, w), &Device::Cpu)?;
+        let learned = table.index_select(&Tensor::from_vec(learned, n, self.device())?, 0)?;
+        let fixed = Tensor::from_vec(fixed, (n, w), self.device())?;
         Ok((learned + fixed)?.reshape((rows.len(), count, w))?)
     }
 }

@@ -1,6 +1,6 @@
 use super::Config;
 use super::layers::ConvNorm;
-use crate::grad_ops::{add_relu, upsample2};
+use crate::grad_ops::{add_bias, add_relu, upsample2};
 use crate::{Error, Init, Params};
 use candle_core::Tensor;
 
@@ -124,7 +124,8 @@ impl Encoder {
             risen.push(x.clone());
         }
         let (b, h, w, c) = x.dims4()?;
-        let dense = x.reshape((b * h * w, c))?.matmul(&self.tokens)?.broadcast_add(&self.bias)?;
+        let dense = x.reshape((b * h * w, c))?.matmul(&self.tokens)?;
+        let dense = add_bias(&dense, &self.bias)?;
         let dense = dense.reshape((b, h * w, self.bias.elem_count()))?;
         let mut levels = risen.into_iter().skip(1);
         let mut next = || levels.next().ok_or_else(|| Error::Device(candle_core::Error::Msg("levels".into())));

@@ -1,6 +1,6 @@
 //! Small layers that both halves of the network use.
 
-use crate::grad_ops::{conv2d, group_norm, layer_norm, softmax};
+use crate::grad_ops::{add_bias, conv2d, group_norm, layer_norm, softmax};
 use crate::{Error, Init, Params};
 use candle_core::Tensor;
 
@@ -69,8 +69,8 @@ impl Linear {
         let c = dims.pop().unwrap_or(1);
         let rows: usize = dims.iter().product();
         dims.push(self.bias.elem_count());
-        let y = x.contiguous()?.reshape((rows, c))?.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
-        Ok(y.reshape(dims)?)
+        let y = x.contiguous()?.reshape((rows, c))?.matmul(&self.weight.t()?)?;
+        Ok(add_bias(&y, &self.bias)?.reshape(dims)?)
     }
 }
 

@@ -1,5 +1,5 @@
 use super::dispatch::dispatched;
-use super::{values, with_values};
+use super::{basic, values, with_values};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// GELU in its exact (erf) form; erf by Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
@@ -7,6 +7,9 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 /// # Errors
 /// A tensor that is not `f32` on the CPU.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return x.gelu_erf();
+    }
     x.contiguous()?.apply_op1(Gelu)
 }
 
@@ -15,6 +18,9 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// A tensor that is not `f32` on the CPU.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return basic::softmax(x);
+    }
     x.contiguous()?.apply_op1(Softmax)
 }
 
@@ -23,6 +29,9 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Shapes that differ, or tensors that are not `f32` on the CPU.
 pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !a.device().is_cpu() {
+        return basic::add_relu(a, b);
+    }
     a.contiguous()?.apply_op2(&b.contiguous()?, AddRelu)
 }
 
@@ -31,6 +40,9 @@ pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// A tensor without four axes, or not `f32` on the CPU.
 pub fn upsample2(x: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return basic::upsample2(x);
+    }
     x.contiguous()?.apply_op1(Upsample2)
 }
 

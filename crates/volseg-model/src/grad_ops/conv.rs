@@ -1,5 +1,6 @@
 use super::gemm::{Operand, matmul};
 use super::{values, with_values};
+use crate::ops::{Window, unfold};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// Patches of one chunk take about this many numbers, so that they stay in the L2 cache between writing and use.
@@ -12,6 +13,13 @@ const PATCH_NUMBERS: usize = 48 * 1024;
 /// # Errors
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn conv2d(x: &Tensor, weight: &Tensor, stride: usize) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        let g = Geometry::new(x.dims(), weight.dims(), stride)?;
+        let window = Window { size: g.k, stride, pad: g.k / 2 };
+        let rows = if g.direct() { x.clone() } else { unfold(x, window)? };
+        let rows = rows.reshape((g.batch * g.oh * g.ow, g.patch()))?;
+        return rows.matmul(&weight.reshape((g.patch(), g.o))?)?.reshape((g.batch, g.oh, g.ow, g.o));
+    }
     x.contiguous()?.apply_op2(&weight.contiguous()?, Conv { stride })
 }
 

@@ -1,6 +1,6 @@
 use super::activation::fast_exp;
 use super::dispatch::dispatched;
-use super::{values, with_values};
+use super::{basic, values, with_values};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// Loss of mask logits against soft truth, per row: `bce_weight · mean BCE + dice_weight · (1 − soft Dice)`.
@@ -12,6 +12,9 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 /// # Errors
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn mask_loss(logits: &Tensor, truth: &Tensor, bce_weight: f32, dice_weight: Vec<f32>) -> Result<Tensor> {
+    if !logits.device().is_cpu() {
+        return basic::mask_loss(logits, &truth.detach(), bce_weight, &dice_weight);
+    }
     logits.contiguous()?.apply_op2(&truth.detach().contiguous()?, MaskLoss { bce_weight, dice_weight })
 }
 

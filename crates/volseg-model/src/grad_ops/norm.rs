@@ -1,5 +1,7 @@
 use super::dispatch::dispatched;
-use super::{values, with_values};
+use super::{basic, values, with_values};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 /// Group normalisation of `x [b, h, w, c]` over pixels and the channels of each of `groups` groups, then scale and shift
@@ -16,6 +18,9 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, rel
 /// # Errors
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn layer_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, eps: f32) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return basic::layer_norm(x, scale, shift, eps);
+    }
     x.contiguous()?.apply_op3(scale, shift, LayerNorm { eps })
 }
 
@@ -70,6 +75,16 @@ dispatched! {
 }
 
 impl GroupNorm {
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, x: &[usize], scale: &[usize]) -> Result<crate::cuda::Norm> {
+        match (x, scale) {
+            (&[batch, h, w, c], &[n]) if n == c && c % self.groups == 0 => {
+                Ok(crate::cuda::Norm { batch, pixels: h * w, c, groups: self.groups, relu: self.relu })
+            }
+            _ => candle_core::bail!("group_norm: {x:?} with {scale:?} channels in {} groups", self.groups),
+        }
+    }
+
     /// Mean and 1/deviation per channel of one image (equal inside a group).
     fn statistics(&self, x: &[f32], c: usize) -> (Vec<f64>, Vec<f64>) {
         let (mut sum, mut square) = (vec![0f64; c], vec![0f64; c]);
@@ -121,6 +136,20 @@ impl CustomOp3 for GroupNorm {
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let out = self.on_gpu(l1.dims(), l2.dims())?.forward((s1, l1), (s2, l2), (s3, l3))?;
+        Ok((out, l1.shape().clone()))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -129,6 +158,13 @@ impl CustomOp3 for GroupNorm {
         y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(not(feature = "cuda"))]
+        let _ = shift;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let [dx, dgamma, dbeta] = self.on_gpu(x.dims(), scale.dims())?.backward([x, scale, shift, y, grad])?;
+            return Ok((Some(dx), Some(dgamma), Some(dbeta)));
+        }
         let dims = x.dims().to_vec();
         let c = dims[3];
         let image = dims[1] * dims[2] * c;
@@ -171,7 +207,6 @@ impl CustomOp3 for GroupNorm {
             Ok(())
         })?;
         let vector = |v: Vec<f64>| Tensor::from_vec(v.iter().map(|&x| x as f32).collect::<Vec<_>>(), c, x.device());
-        let _ = shift;
         Ok((Some(Tensor::from_vec(dx, dims, x.device())?), Some(vector(dgamma)?), Some(vector(dbeta)?)))
     }
 }

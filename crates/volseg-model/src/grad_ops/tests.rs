@@ -15,7 +15,12 @@ fn noise(shape: &[usize], seed: u32) -> Tensor {
 }
 
 /// Largest difference of outputs and of all gradients between two functions of the same variables.
-fn compare(vars: &[Var], ours: impl Fn(&[Tensor]) -> Tensor, theirs: impl Fn(&[Tensor]) -> Tensor, tolerance: f32) {
+pub(super) fn compare(
+    vars: &[Var],
+    ours: impl Fn(&[Tensor]) -> Tensor,
+    theirs: impl Fn(&[Tensor]) -> Tensor,
+    tolerance: f32,
+) {
     let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let (a, b) = (ours(&tensors), theirs(&tensors));
     assert_eq!(a.dims(), b.dims());
@@ -33,7 +38,7 @@ fn compare(vars: &[Var], ours: impl Fn(&[Tensor]) -> Tensor, theirs: impl Fn(&[T
     }
 }
 
-fn vars(shapes: &[&[usize]]) -> Vec<Var> {
+pub(super) fn vars(shapes: &[&[usize]]) -> Vec<Var> {
     shapes.iter().enumerate().map(|(i, s)| Var::from_tensor(&noise(s, i as u32 + 1)).unwrap()).collect()
 }
 

@@ -1,4 +1,4 @@
-use super::{like, read, stored};
+use super::{basic, like, read, stored};
 use crate::grad_ops::activation::fast_exp;
 use crate::grad_ops::dispatch::dispatched;
 use crate::grad_ops::gemm::{Operand, matmul};
@@ -11,6 +11,9 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 /// # Errors
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    if !q.device().is_cpu() {
+        return basic::attention(q, k, v, heads);
+    }
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention { heads })
 }
 

@@ -1,6 +1,8 @@
 use super::{like, read, stored};
 use crate::grad_ops::values;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
 /// A square sliding window over zero-padded pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub struct Window {
 pub fn unfold(x: &Tensor, window: Window) -> Result<Tensor> {
     let (_, h, w, c) = x.dims4()?;
     let shape = Pixels::new(window, h, w, c)?;
-    x.contiguous()?.apply_op1(Unfold(shape))
+    in_f32(x, |x| x.contiguous()?.apply_op1(Unfold(shape)))
 }
 
 /// The adjoint of [`unfold`]: adds rows of windows `[b, oh, ow, size · size · c]` into pixels `[b, h, w, c]`.
@@ -35,7 +37,12 @@ pub fn fold(x: &Tensor, window: Window, h: usize, w: usize) -> Result<Tensor> {
     if (shape.oh, shape.ow) != (oh, ow) || shape.row() != n {
         candle_core::bail!("fold: {:?} into {h} x {w} pixels with {window:?}", x.dims())
     }
-    x.contiguous()?.apply_op1(Fold(shape))
+    in_f32(x, |x| x.contiguous()?.apply_op1(Fold(shape)))
+}
+
+/// A half-precision tensor, on a GPU, is widened for `f` and narrowed again.
+fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
 }
 
 #[derive(Clone, Copy)]
@@ -56,6 +63,12 @@ impl Pixels {
         }
         let out = |n: usize| (n + 2 * pad - size) / stride + 1;
         Ok(Self { window, h, w, c, oh: out(h), ow: out(w) })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, batch: usize) -> crate::cuda::Windows {
+        let Self { window: Window { size, stride, pad }, h, w, c, oh, ow } = *self;
+        crate::cuda::Windows { batch, h, w, c, oh, ow, size, stride, pad }
     }
 
     fn row(&self) -> usize {
@@ -109,7 +122,15 @@ impl CustomOp1 for Unfold {
         let out = self.0.unfold(values(s, l)?);
         Ok((stored(out), Shape::from((l.dims()[0], self.0.oh, self.0.ow, self.0.row()))))
     }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
+        let batch = l.dims()[0];
+        Ok((self.0.on_gpu(batch).unfold(s, l)?, Shape::from((batch, self.0.oh, self.0.ow, self.0.row()))))
+    }
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        if !x.device().is_cpu() {
+            return Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&Fold(self.0))?));
+        }
         like(read(grad, |g| Ok(self.0.fold(g)))?, x)
     }
 }
@@ -124,7 +145,15 @@ impl CustomOp1 for Fold {
         let out = self.0.fold(values(s, l)?);
         Ok((stored(out), Shape::from((l.dims()[0], self.0.h, self.0.w, self.0.c))))
     }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
+        let batch = l.dims()[0];
+        Ok((self.0.on_gpu(batch).fold(s, l)?, Shape::from((batch, self.0.h, self.0.w, self.0.c))))
+    }
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        if !x.device().is_cpu() {
+            return Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&Unfold(self.0))?));
+        }
         like(read(grad, |g| Ok(self.0.unfold(g)))?, x)
     }
 }

@@ -1,4 +1,4 @@
-use super::{like, read, stored};
+use super::{basic, like, read, stored};
 use crate::grad_ops::gemm::{Operand, matmul};
 use crate::grad_ops::values;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
@@ -55,6 +55,10 @@ impl Linear {
             Some(w) => (w.clone(), Product { transposed: false, frozen: true }),
             None => ((self.matrix)(&self.weight)?, Product { transposed: true, frozen: false }),
         };
+        if !x.device().is_cpu() {
+            let weight = if op.transposed { weight.t()? } else { weight };
+            return basic::linear(&x, &weight, self.bias.as_ref());
+        }
         match &self.bias {
             Some(b) => x.apply_op3(&weight, b, op),
             None => x.apply_op2(&weight, op),
@@ -179,6 +183,9 @@ impl CustomOp3 for Product {
 /// # Errors
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn matmul_transposed(a: &Tensor, c: &Tensor) -> Result<Tensor> {
+    if !a.device().is_cpu() {
+        return a.matmul(&c.t()?);
+    }
     a.contiguous()?.apply_op2(&c.contiguous()?, Batched)
 }
 

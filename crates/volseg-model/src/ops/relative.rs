@@ -1,5 +1,5 @@
 use super::attention::{softmax_backward, softmax_row};
-use super::{like, read, stored};
+use super::{basic, like, read, stored};
 use crate::grad_ops::dispatch::dispatched;
 use crate::grad_ops::gemm::{Operand, matmul};
 use crate::grad_ops::values;
@@ -29,6 +29,9 @@ pub struct Grid {
 /// # Errors
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn relative_attention(qkv: &Tensor, tables: &Tensor, bias: &Tensor, grid: Grid) -> Result<Tensor> {
+    if !qkv.device().is_cpu() {
+        return basic::relative_attention(qkv, tables, bias, grid);
+    }
     qkv.contiguous()?.apply_op3(&tables.contiguous()?, &bias.contiguous()?, grid)
 }
 

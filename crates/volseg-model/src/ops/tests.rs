@@ -2,7 +2,7 @@
 use super::*;
 use candle_core::{Device, Var};
 
-fn noise(shape: &[usize], seed: u32) -> Tensor {
+pub(super) fn noise(shape: &[usize], seed: u32) -> Tensor {
     let n: usize = shape.iter().product();
     let mut state = seed.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
     let mut next = || {

@@ -82,7 +82,7 @@ pub(super) fn gradients(
     model: &ClipConfig,
     shard: &Shard<'_>,
     local_weight: f32,
-) -> Result<(Losses, Vec<Vec<f32>>), Error> {
+) -> Result<(Losses, Vec<Tensor>), Error> {
     let (n, grid) = (shard.views.len(), model.grid());
     let patches = grid * grid;
     let (above, activation) = forward(net, &input(shard.views, model)?, shard.captions)?;
@@ -131,8 +131,8 @@ pub(super) fn gradients(
     let values = variables
         .values()
         .map(|v| match grads.get(v) {
-            Some(g) => Ok(g.flatten_all()?.to_vec1()?),
-            None => Ok(vec![0.0; v.elem_count()]),
+            Some(g) => g.flatten_all(),
+            None => v.as_detached_tensor().flatten_all()?.zeros_like(),
         })
         .collect::<Result<Vec<_>, candle_core::Error>>()?;
     Ok((losses, values))

@@ -1,0 +1,20 @@
+use crate::Error;
+use candle_core::Device;
+
+/// The GPU of this number. Matrix products of `f32` numbers are exact to `f32` there.
+///
+/// # Errors
+/// [`Error::NoGpu`] if this build has no GPU support (feature `cuda`) or there is no such GPU.
+pub fn gpu(number: usize) -> Result<Device, Error> {
+    #[cfg(feature = "cuda")]
+    let found = Device::new_cuda(number).and_then(|device| {
+        if let Device::Cuda(cuda) = &device {
+            crate::cuda::keep_memory(cuda)?;
+        }
+        Ok(device)
+    });
+    #[cfg(not(feature = "cuda"))]
+    let found: Result<Device, &str> = Err("this build runs on the CPU alone");
+    let reason = |e: &dyn std::fmt::Display| e.to_string().lines().next().unwrap_or_default().to_owned();
+    found.map_err(|e| Error::NoGpu { number, reason: reason(&e) })
+}
