@@ -110,8 +110,8 @@ impl Global {
     /// A GPU that was asked for by number and cannot be used.
     pub(crate) fn network_device(&self) -> Result<candle_core::Device, volseg_model::Error> {
         match self.device {
-            Device::Cpu => Ok(candle_core::Device::Cpu),
-            Device::Auto => Ok(volseg_model::gpu(0).unwrap_or(candle_core::Device::Cpu)),
+            // Until its results are compared with the CPU's, nobody gets the GPU without asking for it.
+            Device::Cpu | Device::Auto => Ok(candle_core::Device::Cpu),
             Device::Cuda(n) => volseg_model::gpu(n),
         }
     }

@@ -19,7 +19,7 @@ pub(crate) fn with_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<
 /// `--device`: where networks run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Device {
-    /// The first CUDA device if this build has CUDA and finds one, else the CPU.
+    /// The CPU (docs: how-to/gpu).
     #[default]
     Auto,
     /// The CPU.

@@ -90,7 +90,7 @@ impl Run<'_> {
             let shards = batches.recv().map_err(|_| Error::Config("the thread that draws samples stopped".into()))?;
             recent.push(self.step(&shards)?);
             let done = self.adam.step();
-            if done % 50 == 0 || done == config.steps || done == first_step + 5 {
+            if done.is_multiple_of(50) || done == config.steps || done == first_step + 5 {
                 let recently = |f: fn(&Losses) -> f32| recent.iter().map(f).sum::<f32>() / recent.len() as f32;
                 let each = began.elapsed().as_secs_f64() / (done - first_step) as f64;
                 let left = each * (config.steps - done) as f64 / 60.0;
@@ -106,10 +106,10 @@ impl Run<'_> {
                 log(self.out, &record)?;
                 recent.clear();
             }
-            if done % config.validate_every == 0 || done == config.steps {
+            if done.is_multiple_of(config.validate_every) || done == config.steps {
                 self.check(progress)?;
             }
-            if done % config.save_every == 0 || done == config.steps {
+            if done.is_multiple_of(config.save_every) || done == config.steps {
                 save(&self.out.join("checkpoint.safetensors"), &self.variables, &self.adam)?;
                 self.export()?;
             }

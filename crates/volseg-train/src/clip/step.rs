@@ -208,6 +208,7 @@ mod tests {
         let (losses, grads) = gradients(&net, &variables, &model, &shard, 2.0).unwrap();
         assert!(losses.total.is_finite() && losses.place > 0.0 && losses.presence > 0.0);
         for (name, g) in variables.keys().zip(&grads) {
+            let g = g.to_vec1::<f32>().unwrap();
             assert!(g.iter().any(|v| *v != 0.0) && g.iter().all(|v| v.is_finite()), "{name}");
         }
     }
