@@ -2,7 +2,7 @@
 
 use crate::{exit::usage_error, global::Global, inputs::WindowChoice};
 use anyhow::Context;
-use candle_core::{DType, Device};
+use candle_core::Device;
 use std::path::Path;
 use volseg_engine::{Model, Request};
 use volseg_geometry::{Modality, OrganId, Plane};
@@ -78,7 +78,7 @@ pub(crate) fn load_model(name: &str, device: &Device) -> anyhow::Result<Model> {
         }
         // Not of the embedded kind: the loader of SAM's family says what is wrong with it, if anything.
         Err(_) => Ok(Model::Sam {
-            model: Box::new(volseg_model::sam::SamModel::load_on(path, device, DType::F32).with_context(context)?),
+            model: Box::new(volseg_model::sam::SamModel::load_on(path, device).with_context(context)?),
             sha256: volseg_io::sha256_file(path).with_context(context)?,
         }),
     }

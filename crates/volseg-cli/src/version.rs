@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 /// Features compiled in.
-const FEATURES: &str = "cpu";
+const FEATURES: &str = if cfg!(feature = "cuda") { "cpu cuda" } else { "cpu" };
 
 /// The one-line form (`-V`): version and commit.
 pub(crate) fn short() -> &'static str {

@@ -8,8 +8,7 @@ use candle_core::{CudaStorage, Layout, Result, Storage, Tensor};
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 const THREADS: u32 = 256;
 
-/// Lets the driver keep freed memory: by default it gives all of it back whenever the host waits for the GPU, and mapping it
-/// again takes longer than the computation.
+/// Lets the driver keep freed memory: by default it gives all of it back whenever the host waits for the GPU.
 #[allow(unsafe_code)]
 pub(crate) fn keep_memory(device: &CudaDevice) -> Result<()> {
     let place = device.cuda_stream().context().cu_device();

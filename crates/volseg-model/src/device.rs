@@ -1,7 +1,7 @@
 use crate::Error;
 use candle_core::Device;
 
-/// The GPU of this number. Matrix products of `f32` numbers are exact to `f32` there.
+/// The GPU of this number.
 ///
 /// # Errors
 /// [`Error::NoGpu`] if this build has no GPU support (feature `cuda`) or there is no such GPU.

@@ -7,7 +7,7 @@ use crate::prompt_encoder::{Point, PromptEncoder, Sparse};
 use crate::vit::ImageEncoder;
 use crate::weights::{Weights, WeightsFile};
 use crate::{Error, Init};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,17 +40,15 @@ impl Sam {
     }
 }
 
-/// Weights on a device, those of the image encoder in their own precision.
+/// Weights on a device.
 struct Placed<'a> {
     weights: &'a dyn Weights,
-    device: Device,
-    encoder: DType,
+    device: &'a Device,
 }
 
 impl Weights for Placed<'_> {
     fn tensor(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, Error> {
-        let precision = if name.starts_with("image_encoder.") { self.encoder } else { DType::F32 };
-        Ok(self.weights.tensor(name, shape, init)?.to_dtype(precision)?.to_device(&self.device)?)
+        Ok(self.weights.tensor(name, shape, init)?.to_device(self.device)?)
     }
 }
 
@@ -113,18 +111,17 @@ impl SamModel {
     /// # Errors
     /// A file that is missing, malformed, of another family, or does not fit its own configuration or digest.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Self::load_on(path, &Device::Cpu, DType::F32)
+        Self::load_on(path, &Device::Cpu)
     }
 
-    /// [`SamModel::load`] on a device, with the image encoder in `encoder` precision (`f32`, or on a GPU `bf16` or `f16`; norms
-    /// and softmax stay in `f32`). Prompts and masks are always `f32`.
+    /// [`SamModel::load`] on a device.
     ///
     /// # Errors
     /// As [`SamModel::load`].
-    pub fn load_on(path: &Path, device: &Device, encoder: DType) -> Result<Self, Error> {
+    pub fn load_on(path: &Path, device: &Device) -> Result<Self, Error> {
         let file = WeightsFile::open(path)?;
         let (arch, config) = file.sam()?;
-        let placed = Placed { weights: &file, device: device.clone(), encoder };
+        let placed = Placed { weights: &file, device };
         let model = Self { arch, sam: Sam::new(&config, &placed)?, config, device: device.clone() };
         file.verify()?;
         Ok(model)
@@ -164,7 +161,7 @@ impl SamModel {
         let side = self.config.image_size;
         let input = predictor_input(picture, self.arch, side);
         let x = Tensor::from_vec(input.values, (1, 3, side, side), &self.device)?;
-        let features = self.sam.encoder.forward(&x)?.to_dtype(DType::F32)?;
+        let features = self.sam.encoder.forward(&x)?;
         Ok(Embedding { features, width: picture.width(), height: picture.height(), placement: input.placement })
     }
 

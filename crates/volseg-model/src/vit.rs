@@ -115,7 +115,6 @@ impl ImageEncoder {
                 });
             }
         };
-        let images = images.to_dtype(self.positions.dtype())?;
         let pixels = images.permute((0, 2, 3, 1))?.contiguous()?;
         let x = unfold(&pixels, Window { size: p, stride: p, pad: 0 })?;
         let x = self.embed.forward(&x)?;

@@ -99,18 +99,21 @@ impl AdamW {
         step: usize,
     ) -> Result<(), Error> {
         for (n, (name, var)) in variables.iter().enumerate() {
-            let read = |kind: &str| -> Result<Vec<f32>, Error> {
-                let t = state
-                    .get(&format!("{kind}/{name}"))
-                    .filter(|t| t.dims() == var.dims())
-                    .ok_or_else(|| Error::Checkpoint(format!("has no fitting {kind} state of {name}")))?;
-                Ok(t.flatten_all()?.to_vec1()?)
-            };
+            let read = |kind| -> Result<Vec<f32>, Error> { Ok(stored(state, kind, name, var)?.to_vec1()?) };
             (self.first[n], self.second[n], self.average[n]) = (read("first")?, read("second")?, read("average")?);
         }
         self.step = step;
         Ok(())
     }
+}
+
+/// A variable's part of a stored state, flat.
+fn stored(state: &BTreeMap<String, Tensor>, kind: &str, name: &str, var: &Var) -> Result<Tensor, Error> {
+    let t = state
+        .get(&format!("{kind}/{name}"))
+        .filter(|t| t.dims() == var.dims())
+        .ok_or_else(|| Error::Checkpoint(format!("has no fitting {kind} state of {name}")))?;
+    Ok(t.flatten_all()?)
 }
 
 /// What `train prompt` steps with: on the CPU in place, elsewhere where the variables are.

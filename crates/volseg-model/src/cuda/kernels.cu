@@ -81,27 +81,41 @@ extern "C" __global__ void channel_sums(const float* u, const float* v, const fl
     }
 }
 
+// The two sums of this block's image and this thread's channel over all chunks.
+__device__ void total(const float* sums, int c, int chunks, double& s, double& d) {
+    s = d = 0;
+    for (int n = 0; n < chunks; ++n) {
+        const float* p = sums + ((u32)blockIdx.x * chunks + n) * 2 * c;
+        s += p[threadIdx.x];
+        d += p[c + threadIdx.x];
+    }
+}
+
+// Every channel's two numbers -> their sums over the channels of its group, a pixel and channel of it.
+__device__ void group_means(double& a, double& b, int c, int size, int pixels) {
+    extern __shared__ double wide[];
+    wide[threadIdx.x] = a;
+    wide[c + threadIdx.x] = b;
+    __syncthreads();
+    a = b = 0;
+    for (int i = threadIdx.x / size * size, n = 0; n < size; ++n, ++i) {
+        a += wide[i];
+        b += wide[c + i];
+    }
+    a /= (double)pixels * size;
+    b /= (double)pixels * size;
+}
+
 // Sums of x and x² -> per channel the factor and the term of the norm, and mean and 1/deviation: out [b, 4, c].
 // One block an image, one thread a channel.
 extern "C" __global__ void norm_factors(const float* sums, const float* gamma, const float* beta, float* out, int pixels,
                                         int c, int chunks, int groups) {
-    extern __shared__ double wide[];
-    int ch = threadIdx.x, size = c / groups;
-    double s = 0, d = 0;
-    for (int n = 0; n < chunks; ++n) {
-        const float* p = sums + ((u32)blockIdx.x * chunks + n) * 2 * c;
-        s += p[ch];
-        d += p[c + ch];
-    }
-    wide[ch] = s;
-    wide[c + ch] = d;
-    __syncthreads();
-    double sum = 0, square = 0, count = (double)pixels * size;
-    for (int i = ch / size * size, n = 0; n < size; ++n, ++i) {
-        sum += wide[i];
-        square += wide[c + i];
-    }
-    double mean = sum / count, variance = square / count - mean * mean;
+    int ch = threadIdx.x;
+    double s, d;
+    total(sums, c, chunks, s, d);
+    double mean = s, square = d;
+    group_means(mean, square, c, c / groups, pixels);
+    double variance = square - mean * mean;
     double r = 1.0 / sqrt((variance > 0 ? variance : 0) + 1e-5);
     float* o = out + (u32)blockIdx.x * 4 * c;
     o[ch] = (float)(r * gamma[ch]);
@@ -124,26 +138,13 @@ extern "C" __global__ void norm_apply(const float* x, const float* factors, floa
 // and the image's share of the gradients of gamma and beta.
 extern "C" __global__ void norm_back_factors(const float* sums, const float* factors, const float* gamma, float* out,
                                              int pixels, int c, int chunks, int groups) {
-    extern __shared__ double wide[];
-    int ch = threadIdx.x, size = c / groups;
-    double s = 0, d = 0;
-    for (int n = 0; n < chunks; ++n) {
-        const float* p = sums + ((u32)blockIdx.x * chunks + n) * 2 * c;
-        s += p[ch];
-        d += p[c + ch];
-    }
+    int ch = threadIdx.x;
+    double s, d;
+    total(sums, c, chunks, s, d);
     const float* f = factors + (u32)blockIdx.x * 4 * c;
     double mean = f[2 * c + ch], r = f[3 * c + ch], normed = (d - mean * s) * r;
-    wide[ch] = s * gamma[ch];
-    wide[c + ch] = normed * gamma[ch];
-    __syncthreads();
-    double m1 = 0, m2 = 0, count = (double)pixels * size;
-    for (int i = ch / size * size, n = 0; n < size; ++n, ++i) {
-        m1 += wide[i];
-        m2 += wide[c + i];
-    }
-    m1 /= count;
-    m2 /= count;
+    double m1 = s * gamma[ch], m2 = normed * gamma[ch];
+    group_means(m1, m2, c, c / groups, pixels);
     float* o = out + (u32)blockIdx.x * 5 * c;
     o[ch] = (float)(r * gamma[ch]);
     o[c + ch] = (float)(-r * r * m2);

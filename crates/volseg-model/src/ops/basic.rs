@@ -1,8 +1,8 @@
 //! The operations of this module by candle's basic ones, whose gradients are right: what runs on a device other than the CPU.
-//! Half-precision tensors are allowed; softmax is taken in `f32`.
 
 use super::Grid;
-use candle_core::{DType, Result, Tensor};
+use crate::grad_ops::basic as grad_ops;
+use candle_core::{Result, Tensor};
 
 /// `x [.., in]` times `weight [in, out]`, plus the bias.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -18,14 +18,8 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
 }
 
 fn softmax(x: &Tensor) -> Result<Tensor> {
-    let wide = x.to_dtype(DType::F32)?;
     // The fused form has no gradient.
-    let p = if wide.track_op() {
-        candle_nn::ops::softmax(&wide, candle_core::D::Minus1)?
-    } else {
-        candle_nn::ops::softmax_last_dim(&wide.contiguous()?)?
-    };
-    p.to_dtype(x.dtype())
+    if x.track_op() { grad_ops::softmax(x) } else { candle_nn::ops::softmax_last_dim(&x.contiguous()?) }
 }
 
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {

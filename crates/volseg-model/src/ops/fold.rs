@@ -2,7 +2,7 @@ use super::{like, read, stored};
 use crate::grad_ops::values;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// A square sliding window over zero-padded pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Window {
 pub fn unfold(x: &Tensor, window: Window) -> Result<Tensor> {
     let (_, h, w, c) = x.dims4()?;
     let shape = Pixels::new(window, h, w, c)?;
-    in_f32(x, |x| x.contiguous()?.apply_op1(Unfold(shape)))
+    x.contiguous()?.apply_op1(Unfold(shape))
 }
 
 /// The adjoint of [`unfold`]: adds rows of windows `[b, oh, ow, size · size · c]` into pixels `[b, h, w, c]`.
@@ -37,12 +37,7 @@ pub fn fold(x: &Tensor, window: Window, h: usize, w: usize) -> Result<Tensor> {
     if (shape.oh, shape.ow) != (oh, ow) || shape.row() != n {
         candle_core::bail!("fold: {:?} into {h} x {w} pixels with {window:?}", x.dims())
     }
-    in_f32(x, |x| x.contiguous()?.apply_op1(Fold(shape)))
-}
-
-/// A half-precision tensor, on a GPU, is widened for `f` and narrowed again.
-fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
+    x.contiguous()?.apply_op1(Fold(shape))
 }
 
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 //! [`AdamW`](super::AdamW) on the device where the variables are: all of them as one long vector, so that a step is a few operations.
 
-use super::{BETA1, BETA2, CLIP, EPSILON};
+use super::{BETA1, BETA2, CLIP, EPSILON, stored};
 use crate::Error;
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
@@ -118,13 +118,7 @@ impl DeviceAdamW {
         let read = |kind: &str| -> Result<Tensor, Error> {
             let parts: Vec<Tensor> = variables
                 .iter()
-                .map(|(name, var)| {
-                    let t = state
-                        .get(&format!("{kind}/{name}"))
-                        .filter(|t| t.dims() == var.dims())
-                        .ok_or_else(|| Error::Checkpoint(format!("has no fitting {kind} state of {name}")))?;
-                    Ok(t.flatten_all()?.to_device(var.device())?)
-                })
+                .map(|(name, var)| Ok(stored(state, kind, name, var)?.to_device(var.device())?))
                 .collect::<Result<_, Error>>()?;
             Ok(Tensor::cat(&parts, 0)?)
         };
