@@ -13,6 +13,14 @@ use volseg_model::embedded::write_tensors;
 const FILE: &str = "checkpoint.safetensors";
 const LOG: &str = "metrics.jsonl";
 
+pub(crate) fn damaged(e: &candle_core::Error) -> Error {
+    let cause = e.to_string();
+    Error::Checkpoint(format!(
+        "is damaged ({}); start again without --resume",
+        cause.lines().next().unwrap_or_default()
+    ))
+}
+
 /// Progress of a run, stored in its checkpoint's metadata.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -73,7 +81,7 @@ impl State {
         let state: Self = serde_json::from_str(&text.ok_or_else(|| bad("is not one of a training by epochs".into()))?)
             .map_err(|e| bad(e.to_string()))?;
         let map: BTreeMap<String, Tensor> =
-            candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?.into_iter().collect();
+            candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?.into_iter().collect();
         for (n, (variables, adam)) in parts.iter_mut().enumerate() {
             for (name, var) in *variables {
                 let t = map

@@ -420,7 +420,8 @@ pub(crate) fn restore(
     variables: &BTreeMap<String, candle_core::Var>,
     adam: &mut Stepper,
 ) -> Result<(), Error> {
-    let map: BTreeMap<String, Tensor> = candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect();
+    let map = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| crate::checkpoint::damaged(&e))?;
+    let map: BTreeMap<String, Tensor> = map.into_iter().collect();
     for (name, var) in variables {
         let t = map
             .get(&format!("weight/{name}"))
@@ -430,4 +431,28 @@ pub(crate) fn restore(
     }
     let step = map.get("step").ok_or_else(|| Error::Checkpoint("has no step".into()))?.to_vec1::<u32>()?;
     adam.restore(variables, &map, step.first().copied().unwrap_or(0) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_checkpoint_says_so_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let one = Tensor::ones((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let variables = BTreeMap::from([("w".to_owned(), candle_core::Var::from_tensor(&one).unwrap())]);
+        let mut adam = Stepper::new(&variables).unwrap();
+        save(&path, &variables, &adam).unwrap();
+        restore(&path, &variables, &mut adam).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let lie = [&u64::MAX.to_le_bytes(), &whole[8..]].concat();
+        for bytes in [&whole[..0], &whole[..7], &whole[..40], &whole[..whole.len() - 5], &lie] {
+            std::fs::write(&path, bytes).unwrap();
+            let text = restore(&path, &variables, &mut adam).unwrap_err().to_string();
+            assert!(text.contains("damaged") && text.contains("--resume"), "{text}");
+        }
+        assert_eq!(variables["w"].to_vec2::<f32>().unwrap(), vec![vec![1.0; 3]; 2]);
+    }
 }
