@@ -14,7 +14,7 @@ DEFAULTS = dict(
     image_size=256, patch_size=16, encoder_embed_dim=768, encoder_depth=12, encoder_num_heads=12, encoder_mlp_ratio=4,
     window_size=14, global_attn_indexes=[2, 5, 8, 11], encoder_adapter=True, prompt_embed_dim=256, mask_in_chans=16,
     decoder_depth=2, decoder_num_heads=8, decoder_mlp_dim=2048, iou_head_depth=3, iou_head_hidden_dim=256,
-    num_multimask_outputs=3,
+    num_multimask_outputs=3, text=None,
 )
 
 
@@ -173,14 +173,16 @@ class PromptEncoder(nn.Module):
         self.mask_downscaling = nn.Sequential(
             nn.Conv2d(1, m // 4, 2, 2), ChannelNorm(m // 4), nn.GELU(), nn.Conv2d(m // 4, m, 2, 2), ChannelNorm(m), nn.GELU(),
             nn.Conv2d(m, d, 1))
+        if c["text"]:
+            self.text_proj = nn.Linear(c["text"]["embed_dim"], d)
 
     def dense_pe(self):
         middle = (torch.arange(self.grid) + 0.5) / self.grid
         y, x = torch.meshgrid(middle, middle, indexing="ij")
         return self.pe_layer(torch.stack([x, y], -1)).permute(2, 0, 1)[None]
 
-    def forward(self, coords=None, labels=None, boxes=None, mask=None):
-        rows = next((len(t) for t in (coords, boxes, mask) if t is not None), 1)
+    def forward(self, coords=None, labels=None, boxes=None, mask=None, text=None):
+        rows = next((len(t) for t in (coords, boxes, mask, text) if t is not None), 1)
         tokens = []
         if coords is not None:
             if boxes is None:
@@ -194,6 +196,9 @@ class PromptEncoder(nn.Module):
         if boxes is not None:
             t = self.pe_layer((boxes.reshape(rows, 2, 2) + 0.5) / self.size)
             tokens.append(t + torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight]))
+        if text is not None:
+            # Features of unit length, behind all other tokens.
+            tokens.append(self.text_proj(text * math.sqrt(text.shape[1]))[:, None])
         sparse = torch.cat(tokens, 1) if tokens else torch.zeros(rows, 0, self.d)
         if mask is None:
             dense = self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(rows, -1, self.grid, self.grid)

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use volseg_engine::{PromptEntry, guess_modality};
 use volseg_geometry::{Modality, OrganId, Plane, Window};
 use volseg_io::Image;
-use volseg_model::clip::{ClipModel, Fit, SHIPPED};
+use volseg_model::clip::{ARCH, ClipModel, Fit, SHIPPED};
 use volseg_model::weights;
 use volseg_prompt::chain::{Chain, ChainRequest, Target, picture_modality, prompts};
 use volseg_prompt::crf::CrfSettings;
@@ -151,6 +151,7 @@ impl ChainArgs {
             model,
             saliency,
             settings: json!({"source_sha256": sha256, "method": method, "crf": crf}),
+            sha256,
             crf,
             fit: match self.fit {
                 Square::Squash => Fit::Squash,
@@ -167,6 +168,8 @@ impl ChainArgs {
 pub(crate) struct PromptMaker {
     pub(crate) model: ClipModel,
     pub(crate) saliency: Box<dyn Saliency>,
+    /// Digest of the model's file.
+    pub(crate) sha256: String,
     /// For reports: digest of the weights, method, CRF.
     pub(crate) settings: Value,
     crf: CrfSettings,
@@ -312,6 +315,23 @@ fn load_source(name: &str) -> anyhow::Result<(ClipModel, String)> {
     let context = || format!("could not use the weights {}", path.display());
     let model = ClipModel::load(&path).with_context(context)?;
     Ok((model, volseg_io::sha256_file(&path).with_context(context)?))
+}
+
+/// The image-text model whose file has this SHA-256: the embedded one, or one of the user's weights.
+///
+/// # Errors
+/// The file was found and cannot be used.
+pub(crate) fn model_of_digest(sha256: &str) -> anyhow::Result<Option<ClipModel>> {
+    if volseg_io::sha256(SHIPPED) == sha256 {
+        return Ok(Some(ClipModel::from_bytes(SHIPPED)?));
+    }
+    for (_, path) in weights::installed() {
+        let clip = weights::WeightsFile::open(&path).is_ok_and(|f| f.metadata().get("arch").is_some_and(|a| a == ARCH));
+        if clip && volseg_io::sha256_file(&path).is_ok_and(|found| found == sha256) {
+            return Ok(Some(ClipModel::load(&path).with_context(|| format!("could not use {}", path.display()))?));
+        }
+    }
+    Ok(None)
 }
 
 /// `volseg/features` in the user's cache folder.

@@ -378,11 +378,12 @@ mod tests {
                 slice: 3,
                 bounds: Some(PixelBox { x0: 5.0, y0: 4.0, x1: size[0] as f32 - 5.0, y1: size[1] as f32 - 4.0 }),
                 points: vec![[size[0] as f32 / 2.0, size[1] as f32 / 2.0, 1.0]],
+                text: None,
             };
             let reading = case.read(3).unwrap();
             assert!(reading.bytes() > 1 << 20);
             let answer = case.answer(&reading, &prompt).unwrap().unwrap();
-            let prompts = PromptSet { plane: Some(Plane::Axial), prompts: vec![prompt] };
+            let prompts = PromptSet { plane: Some(Plane::Axial), prompts: vec![prompt], ..PromptSet::default() };
             let request =
                 Request { prompts: PromptMode::Given { prompts, origin: crate::Origin::File }, ..Request::default() };
             let whole = segment(&image, &model, &request, 1, &Silent).unwrap();
@@ -403,7 +404,14 @@ mod tests {
     fn slices_beyond_the_image_and_empty_prompts_are_refused() {
         let case = OpenCase::new(image("RAS"), model(), None, None).unwrap();
         assert!(case.read(6).is_err());
-        let bare = Prompt { organ: OrganId::new(17).unwrap(), named: true, slice: 0, bounds: None, points: vec![] };
+        let bare = Prompt {
+            organ: OrganId::new(17).unwrap(),
+            named: true,
+            slice: 0,
+            bounds: None,
+            points: vec![],
+            text: None,
+        };
         assert!(case.answer(&case.read(0).unwrap(), &bare).is_err());
     }
 
@@ -423,6 +431,7 @@ mod tests {
             slice: 3,
             bounds: Some(PixelBox { x0: 22.0, y0: 10.0, x1: 38.0, y1: 26.0 }),
             points: vec![],
+            text: None,
         };
         let read = |s: usize| case.read(s).map(Arc::new);
         let found = case.follow(&[seed], 2..5, 0.5, &read, &|_, _| Ok(())).unwrap();

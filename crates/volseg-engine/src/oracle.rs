@@ -69,9 +69,16 @@ pub fn boxes_from(
 ) -> PromptSet {
     let prompts = parts(labels, stack, map, per)
         .into_iter()
-        .map(|p| Prompt { organ: p.organ, named: true, slice: p.slice, bounds: Some(p.bounds), points: Vec::new() })
+        .map(|p| Prompt {
+            organ: p.organ,
+            named: true,
+            slice: p.slice,
+            bounds: Some(p.bounds),
+            points: Vec::new(),
+            text: None,
+        })
         .collect();
-    PromptSet { plane, prompts }
+    PromptSet { plane, prompts, ..PromptSet::default() }
 }
 
 /// `n` points inside every component, at pixel centres, drawn from `seed`.
@@ -95,10 +102,10 @@ pub fn points_from(
                     [(p % w) as f32, (p / w) as f32, 1.0]
                 })
                 .collect();
-            Prompt { organ: part.organ, named: true, slice: part.slice, bounds: None, points }
+            Prompt { organ: part.organ, named: true, slice: part.slice, bounds: None, points, text: None }
         })
         .collect();
-    PromptSet { plane, prompts }
+    PromptSet { plane, prompts, ..PromptSet::default() }
 }
 
 #[cfg(test)]

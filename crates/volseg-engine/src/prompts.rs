@@ -2,6 +2,7 @@
 
 use crate::Error;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 use volseg_geometry::{OrganId, PixelBox, Plane, SliceStack};
 
@@ -57,6 +58,8 @@ pub struct Prompt {
     pub bounds: Option<PixelBox>,
     /// x, y, 1 inside / 0 outside, stored pixels.
     pub points: Vec<[f32; 3]>,
+    /// Words about it, for networks that read them.
+    pub text: Option<String>,
 }
 
 /// Prompts of a case, sorted by slice.
@@ -66,6 +69,9 @@ pub struct PromptSet {
     pub plane: Option<Plane>,
     /// The prompts.
     pub prompts: Vec<Prompt>,
+    /// Features of the prompts' texts, of unit length, by the image-text model that the network's weights name. A text
+    /// without one is not read.
+    pub texts: BTreeMap<String, Vec<f32>>,
 }
 
 impl PromptFile {
@@ -143,7 +149,7 @@ impl PromptFile {
                 }
             }
             let points = e.points.iter().map(|p| p.map(|v| v as f32)).collect();
-            set.prompts.push(Prompt { organ, named, slice, bounds, points });
+            set.prompts.push(Prompt { organ, named, slice, bounds, points, text: e.text.clone() });
         }
         set.prompts.sort_by_key(|p| (p.slice, p.organ));
         Ok(set)

@@ -85,7 +85,8 @@ pub(crate) fn segment(
                 }
                 let mine: Vec<&Prompt> =
                     prompts.prompts.iter().filter(|p| p.slice == slice && organs.contains(&p.organ)).collect();
-                let out = one_slice(model, image, &stack, slice, bounds, &mine);
+                let token = |p: &Prompt| text_token(model, prompts, p);
+                let out = one_slice(model, image, &stack, slice, bounds, &mine, &token);
                 observer.progress(Stage::Network, done.fetch_add(1, Ordering::Relaxed) + 1, slices.len());
                 out
             })
@@ -209,7 +210,7 @@ pub(crate) fn decode(
     stack: &SliceStack,
     prompt: &Prompt,
 ) -> Result<(Vec<f32>, f32), Error> {
-    let decoded = model.decode(&reading.0, &[shown(stack, prompt)])?;
+    let decoded = model.decode(&reading.0, &[shown(stack, prompt, Vec::new())])?;
     let one = decoded.first().ok_or_else(|| Error::Request("the model gave no mask".into()))?;
     // Through probabilities, since MedSAM enlarges those.
     let logit = |p: f32| (p.max(1e-7) / (1.0 - p).max(1e-7)).ln();
@@ -223,9 +224,11 @@ fn one_slice(
     slice: usize,
     bounds: Option<(f32, f32)>,
     prompts: &[&Prompt],
+    token: &dyn Fn(&Prompt) -> Result<Option<Vec<f32>>, Error>,
 ) -> Result<Vec<Answer>, Error> {
     let SamReading(embedding) = read(model, image, stack, slice, bounds)?;
-    let sets: Vec<PromptSet> = prompts.iter().map(|p| shown(stack, p)).collect();
+    let set = |p: &&Prompt| Ok(shown(stack, p, token(p)?.into_iter().collect()));
+    let sets = prompts.iter().map(set).collect::<Result<Vec<PromptSet>, Error>>()?;
     let decoded = model.decode(&embedding, &sets)?;
     let mut answers: Vec<Answer> = Vec::new();
     for (p, d) in prompts.iter().zip(&decoded) {
@@ -243,8 +246,16 @@ fn one_slice(
     Ok(answers)
 }
 
+/// The token of a prompt's text, if the network reads texts and the text's feature is known.
+fn text_token(model: &SamModel, prompts: &crate::PromptSet, p: &Prompt) -> Result<Option<Vec<f32>>, Error> {
+    match p.text.as_ref().and_then(|text| prompts.texts.get(text)) {
+        Some(feature) if model.config().text.is_some() => Ok(Some(model.text_token(feature)?)),
+        _ => Ok(None),
+    }
+}
+
 /// A prompt in shown pixels, in the predictor's convention: pixel centres at whole numbers, boxes end-exclusive.
-fn shown(stack: &SliceStack, p: &Prompt) -> PromptSet {
+fn shown(stack: &SliceStack, p: &Prompt, tokens: Vec<Vec<f32>>) -> PromptSet {
     let points = p
         .points
         .iter()
@@ -257,5 +268,5 @@ fn shown(stack: &SliceStack, p: &Prompt) -> PromptSet {
         let ((ax, ay), (bx, by)) = (stack.to_shown(b.x0, b.y0), stack.to_shown(b.x1, b.y1));
         PixelBox { x0: ax.min(bx), y0: ay.min(by), x1: ax.max(bx), y1: ay.max(by) }
     });
-    PromptSet { points, bounds, ..PromptSet::default() }
+    PromptSet { points, bounds, tokens, ..PromptSet::default() }
 }

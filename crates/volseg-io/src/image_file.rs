@@ -28,6 +28,8 @@ pub struct Image {
     pub sha256: String,
     /// What the file was; `None` for an image that was not read.
     pub format: Option<&'static str>,
+    /// The file says which way its axes run in the patient; else left and right are a guess.
+    pub(crate) sides_known: bool,
     pub(crate) picture: bool,
     pub(crate) origin: Option<std::sync::Arc<crate::dicom::Origin>>,
     pub(crate) rgb: Option<Vec<u8>>,
@@ -48,6 +50,7 @@ impl Image {
             frames: 1,
             sha256: String::new(),
             format: None,
+            sides_known: true,
             picture: false,
             origin: None,
             rgb: None,
@@ -64,6 +67,12 @@ impl Image {
     #[must_use]
     pub fn is_picture(&self) -> bool {
         self.picture
+    }
+
+    /// Whether left and right of the patient are known: not in a picture, nor in a file whose header has no orientation.
+    #[must_use]
+    pub fn sides_known(&self) -> bool {
+        self.sides_known && !self.picture
     }
 
     /// Whether it was read from DICOM pictures, so that a DICOM object can refer to its slices.

@@ -138,6 +138,7 @@ pub(crate) fn read(path: &Path, bytes: &Shared, options: &ReadOptions) -> Result
     image.format = Some(FORMAT);
     image.header = Header::Meta(header);
     image.sha256 = sha256;
+    image.sides_known = get(&["TransformMatrix", "Rotation", "Orientation", "AnatomicalOrientation"]).is_some();
     if layout.affine.shear() > 1e-3 {
         image.warnings.push("the axes are not at right angles".into());
     }

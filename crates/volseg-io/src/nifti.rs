@@ -132,6 +132,7 @@ fn image(
     image.intercept = parsed.intercept;
     image.frames = layout.frames;
     image.warnings = warnings;
+    image.sides_known = parsed.header.sform_code > 0 || parsed.header.qform_code > 0;
     image.labels = labels;
     image.format = Some(FORMAT);
     image.header = Header::Nifti(Box::new(parsed.header));

@@ -70,6 +70,7 @@ pub(crate) fn read(path: &Path, bytes: &Shared, options: &ReadOptions) -> Result
     image.labels = segments.names(joined);
     warnings.dedup();
     image.warnings = warnings;
+    image.sides_known = fields.sides_known();
     image.format = Some(FORMAT);
     if options.digest && files.len() > 1 {
         image.sha256 = sha256_files(&files)?;

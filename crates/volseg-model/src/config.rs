@@ -47,6 +47,9 @@ impl std::str::FromStr for Arch {
     }
 }
 
+/// Name of the linear map from text features to prompt tokens, which published checkpoints lack.
+pub const TEXT_PROJECTION: &str = "prompt_encoder.text_proj";
+
 /// Sizes of encoder, prompt encoder and decoder. Field names are those of the published configurations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +91,19 @@ pub struct SamConfig {
     pub iou_head_hidden_dim: usize,
     /// Masks beside the single one.
     pub num_multimask_outputs: usize,
+    /// The texts of prompts that the network reads; published checkpoints read none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextSource>,
+}
+
+/// Where the text features come from that a network learnt to read as prompt tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSource {
+    /// Length of a feature.
+    pub embed_dim: usize,
+    /// SHA-256 of the weights file of the image-text model, hex: features of another one mean nothing to the network.
+    pub sha256: String,
 }
 
 fn two() -> usize {
@@ -128,6 +144,7 @@ impl SamConfig {
             iou_head_depth: 3,
             iou_head_hidden_dim: 256,
             num_multimask_outputs: 3,
+            text: None,
         }
     }
 
@@ -225,6 +242,9 @@ impl SamConfig {
         within("iou_head_depth", self.iou_head_depth, 1, 16)?;
         within("iou_head_hidden_dim", self.iou_head_hidden_dim, 1, 8192)?;
         within("num_multimask_outputs", self.num_multimask_outputs, 1, 64)?;
+        if let Some(text) = &self.text {
+            within("text.embed_dim", text.embed_dim, 1, 8192)?;
+        }
         if let Some(&block) = self.global_attn_indexes.iter().find(|&&b| b >= self.encoder_depth) {
             return refuse("global_attn_indexes", block, format!("below encoder_depth = {}", self.encoder_depth));
         }
@@ -289,6 +309,9 @@ impl SamConfig {
         list.with_bias(format!("{down}.3"), &[c, c / 4, 2, 2], c);
         list.norm(format!("{down}.4"), c);
         list.with_bias(format!("{down}.6"), &[d, c, 1, 1], d);
+        if let Some(text) = &self.text {
+            list.linear(TEXT_PROJECTION.into(), d, text.embed_dim);
+        }
     }
 
     fn decoder_tensors(&self, list: &mut Names) {

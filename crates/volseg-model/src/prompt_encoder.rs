@@ -1,6 +1,6 @@
 //! Points, boxes and masks to tokens and a dense map (specs: sam-med2d.md section 3).
 
-use crate::config::SamConfig;
+use crate::config::{SamConfig, TEXT_PROJECTION};
 use crate::grad_ops::gelu;
 use crate::ops::{Linear, Window, unfold};
 use crate::vit::{EPS, Norm, patches};
@@ -61,6 +61,8 @@ pub struct PromptEncoder {
     down: [Linear; 3],
     norms: [Norm; 2],
     dense_positions: Tensor,
+    /// Length of a text feature and its linear map, if texts are read.
+    text: Option<(usize, Linear)>,
 }
 
 impl PromptEncoder {
@@ -84,6 +86,16 @@ impl PromptEncoder {
             position(&frequencies, middle(x), middle(y), &mut positions);
         }
         let down = "prompt_encoder.mask_downscaling";
+        let text = match &config.text {
+            Some(source) => {
+                let from = source.embed_dim;
+                let start = Init::Normal((2.0 / (from + d) as f32).sqrt());
+                let weight = w.tensor(&format!("{TEXT_PROJECTION}.weight"), &[d, from], start)?;
+                let bias = w.tensor(&format!("{TEXT_PROJECTION}.bias"), &[d], Init::Zero)?;
+                Some((from, Linear::new(weight, Some(bias))?))
+            }
+            None => None,
+        };
         Ok(Self {
             width: d,
             image_size: config.image_size as f32,
@@ -98,7 +110,27 @@ impl PromptEncoder {
             ],
             norms: [Norm::new(w, &format!("{down}.1"), c / 4, EPS)?, Norm::new(w, &format!("{down}.4"), c, EPS)?],
             dense_positions: Tensor::from_vec(positions, (1, grid * grid, d), &device)?,
+            text,
         })
+    }
+
+    /// Tokens `[rows, 1, width]` of text features `[rows, embed]` of unit length, to stand behind those of points and boxes
+    /// (specs: biomedclip.md section 6).
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for features of another length, or for a network that reads no texts.
+    pub fn text(&self, features: &Tensor) -> Result<Tensor, Error> {
+        match &self.text {
+            // Entries of a unit vector are far smaller than the other tokens'.
+            Some((from, linear)) if matches!(features.dims(), [_, n] if n == from) => {
+                Ok(linear.forward(&(features * (*from as f64).sqrt())?)?.unsqueeze(1)?)
+            }
+            text => Err(Error::InvalidArgument {
+                what: "text feature",
+                found: format!("{:?}", features.dims()),
+                expected: text.as_ref().map_or("none: this network reads no texts".into(), |t| format!("[rows, {}]", t.0)),
+            }),
+        }
     }
 
     /// Positions of the grid's pixels, `[1, tokens, width]`.

@@ -153,6 +153,15 @@ impl SamModel {
         &self.sam
     }
 
+    /// The token of a text's feature (unit length) for [`PromptSet::tokens`].
+    ///
+    /// # Errors
+    /// As [`PromptEncoder::text`].
+    pub fn text_token(&self, feature: &[f32]) -> Result<Vec<f32>, Error> {
+        let feature = Tensor::from_slice(feature, (1, feature.len()), &Device::Cpu)?;
+        Ok(self.sam.prompts.text(&feature)?.flatten_all()?.to_vec1()?)
+    }
+
     /// Reads one picture.
     ///
     /// # Errors

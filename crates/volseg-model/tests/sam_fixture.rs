@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use volseg_geometry::PixelBox;
 use volseg_model::Params;
-use volseg_model::config::{Arch, SamConfig};
+use volseg_model::config::{Arch, SamConfig, TEXT_PROJECTION, TextSource};
 use volseg_model::loss::{sam_med2d_loss, sam_med2d_metrics};
 use volseg_model::ops::resize_square;
 use volseg_model::picture::{Picture, full_logits, loader_input, loader_label, predictor_input, training_box};
@@ -214,6 +214,77 @@ fn prompts_and_masks() {
         if let Some(t) = get("probs") {
             close(&format!("{case}.probs"), &probabilities, &values(t), TOLERANCE);
         }
+    }
+}
+
+/// A projection that gives the tokens of a point lets words stand in for the point: the reference's masks must come out.
+#[test]
+fn text_tokens_take_the_way_of_all_tokens() {
+    let e = Expected::load("expected.safetensors");
+    let width = config().prompt_embed_dim;
+    let tokens = e.floats("point1.sparse");
+    let rows = tokens.len() / width;
+    let source = TextSource { embed_dim: rows, sha256: String::new() };
+    let mut all = candle_core::safetensors::load(folder().join("model.safetensors"), &Device::Cpu).unwrap();
+    let columns = Tensor::from_vec(tokens, (rows, width), &Device::Cpu).unwrap();
+    let weight = (columns.t().unwrap().contiguous().unwrap() / (rows as f64).sqrt()).unwrap();
+    all.insert(format!("{TEXT_PROJECTION}.weight"), weight);
+    all.insert(format!("{TEXT_PROJECTION}.bias"), Tensor::zeros(width, DType::F32, &Device::Cpu).unwrap());
+    let with = SamConfig { text: Some(source), ..config() };
+    let model = SamModel::new(Arch::SamMed2d, with.clone(), &Params::given(all.into_iter().collect())).unwrap();
+    let one = |n: usize| (0..rows).map(|k| if k == n { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+    let tokens = (0..rows).map(|n| model.text_token(&one(n)).unwrap()).collect();
+    let embedding = model.embed(&e.picture("image_u8")).unwrap();
+    let [decoded] = &model.decode(&embedding, &[PromptSet { tokens, ..PromptSet::default() }]).unwrap()[..] else {
+        panic!()
+    };
+    close("text", &decoded.low_res, &e.floats("point1.low_res_selected"), TOLERANCE);
+    assert!(model.text_token(&vec![0.0; rows + 1]).is_err());
+    assert!(self::model().text_token(&one(0)).is_err());
+    assert_eq!(with.tensors().len(), config().tensors().len() + 2);
+    assert_eq!(SamConfig::from_json(&serde_json::to_string(&with).unwrap()).unwrap(), with);
+}
+
+/// Tokens, masks and gradients of texts, as `scripts/parity/make_text_fixture.py` leaves them.
+#[test]
+fn texts_beside_boxes_and_points() {
+    // Fixtures of others have no texts.
+    if !folder().join("text.safetensors").exists() {
+        return;
+    }
+    let (e, all) = (Expected::load("text.safetensors"), Expected::load("expected.safetensors"));
+    let mut start = candle_core::safetensors::load(folder().join("model.safetensors"), &Device::Cpu).unwrap();
+    for part in ["weight", "bias"] {
+        start.insert(format!("{TEXT_PROJECTION}.{part}"), e.tensor(part).clone());
+    }
+    let features = e.tensor("features");
+    let text = Some(TextSource { embed_dim: features.dim(1).unwrap(), sha256: String::new() });
+    let params = Params::trainable(1, start.into_iter().collect());
+    let sam = Sam::new(&SamConfig { text, ..config() }, &params).unwrap();
+    let variables = params.variables();
+    let image = all.tensor("image_embedding").flatten_from(2).unwrap().transpose(1, 2).unwrap().contiguous().unwrap();
+    for case in ["alone", "box", "points"] {
+        let points = match case {
+            "points" => {
+                let xy: Vec<Vec<f32>> = all.tensor("points_neg.in_coords").get(0).unwrap().to_vec2().unwrap();
+                let labels = all.floats("points_neg.in_labels");
+                xy.iter().zip(labels).map(|(p, l)| Point { x: p[0], y: p[1], label: l as i32 }).collect()
+            }
+            _ => Vec::new(),
+        };
+        let bounds = (case == "box").then(|| all.floats("box.in_boxes").try_into().unwrap());
+        let sparse = sam.prompts.sparse(&[Sparse { points, bounds }]).unwrap();
+        let tokens = Tensor::cat(&[&sparse, &sam.prompts.text(features).unwrap()], 1).unwrap();
+        close(&format!("{case}.sparse"), &values(&tokens), &e.floats(&format!("{case}.sparse")), TOLERANCE);
+        let dense = sam.prompts.dense(None).unwrap();
+        let masks = sam.decoder.forward(&image, sam.prompts.dense_positions(), &tokens, &dense).unwrap();
+        close(case, &values(&masks.logits), &e.floats(&format!("{case}.low_res_all")), TOLERANCE);
+        close(case, &values(&masks.iou), &e.floats(&format!("{case}.iou_all")), TOLERANCE);
+        let grads = masks.logits.sqr().unwrap().mean_all().unwrap().backward().unwrap();
+        let ours = values(grads.get(&variables[&format!("{TEXT_PROJECTION}.weight")]).unwrap());
+        let theirs = e.floats(&format!("{case}.gradient"));
+        let largest = theirs.iter().fold(0f32, |m, v| m.max(v.abs()));
+        close(&format!("{case}.gradient"), &ours, &theirs, 1e-3 * largest);
     }
 }
 

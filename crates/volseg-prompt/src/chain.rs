@@ -210,11 +210,12 @@ pub fn prompts(
     let calibration = Calibration::of(model);
     let joined = request.join && !image.is_picture() && slices > 1;
     let mut warnings = Vec::new();
-    if image.is_picture() && targets.iter().any(|t| Parts::of(t.organ, 0.1, true).side != 0) {
-        warnings.push("left and right are unknown in a picture: parts of sided organs are kept on either side".into());
+    if !image.sides_known() && targets.iter().any(|t| Parts::of(t.organ, 0.1, true).side != 0) {
+        let of = if image.is_picture() { "in a picture" } else { "in this volume, whose header has no orientation" };
+        warnings.push(format!("left and right are unknown {of}: parts of sided organs are kept on either side"));
     }
     // Which half is left is known by the affine in planes that show both sides.
-    let sided = !image.is_picture() && request.plane.unwrap_or(Plane::Axial) != Plane::Sagittal;
+    let sided = image.sides_known() && request.plane.unwrap_or(Plane::Axial) != Plane::Sagittal;
 
     let none = match &calibration {
         Some(c) => Some(model.encode_texts(std::slice::from_ref(&c.none))?.concat()),

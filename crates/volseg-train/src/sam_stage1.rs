@@ -6,6 +6,7 @@
 
 mod config;
 mod prompts;
+mod text;
 
 pub use config::{EncoderPart, SamPrompts, SamTrainConfig};
 
@@ -16,10 +17,11 @@ use crate::pictures::{Part, Picture, load_pictures};
 use crate::{Error, Progress, Random};
 use candle_core::{Device, Tensor, Var};
 use prompts::{error_points, first_point, jittered_box};
+use text::Texts;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-use volseg_model::config::SamConfig;
+use volseg_model::config::{SamConfig, TEXT_PROJECTION, TextSource};
 use volseg_model::loss::sam_med2d_loss;
 use volseg_model::ops::resize_square;
 use volseg_model::picture::{Picture as Rgb, loader_input, loader_label, training_box};
@@ -36,6 +38,8 @@ const POINTS: [usize; 4] = [1, 3, 5, 9];
 /// Tensors of which some are variables.
 struct Partly {
     encoder: EncoderPart,
+    /// Texts are part of the prompts.
+    text: bool,
     own: Params,
     fixed: Params,
 }
@@ -48,6 +52,7 @@ impl Weights for Partly {
                 EncoderPart::Adapters => name.contains(".Adapter."),
                 EncoderPart::None => false,
             };
+        let trained = trained && (self.text || !name.starts_with(TEXT_PROJECTION));
         if trained { self.own.get(name, shape, init) } else { self.fixed.get(name, shape, init) }
     }
 
@@ -60,6 +65,8 @@ impl Weights for Partly {
 struct Slide {
     input: Vec<f32>,
     label: Vec<u8>,
+    /// Feature of its text; empty if texts are left alone.
+    text: Vec<f32>,
 }
 
 struct Trainer<'a> {
@@ -91,10 +98,15 @@ pub fn train_sam_prompt(
     };
     std::fs::create_dir_all(out).map_err(io("make the folder"))?;
     let file = WeightsFile::open(&config.model)?;
-    let (arch, sizes) = file.sam()?;
+    let (arch, mut sizes) = file.sam()?;
+    let texts = config.text.as_deref().map(|source| Texts::open(source, config.answers.as_deref())).transpose()?;
+    let before = sizes.text.take();
+    sizes.text = texts.as_ref().map(Texts::source).or_else(|| before.clone());
+    // A projection of another model's features starts afresh.
+    let afresh = |name: &str| name.starts_with(TEXT_PROJECTION) && sizes.text != before;
     let licence = file.metadata().get("licence").cloned().unwrap_or_default();
     let mut start = BTreeMap::new();
-    for name in sizes.tensors().keys() {
+    for name in sizes.tensors().keys().filter(|name| !afresh(name)) {
         start.insert(name.clone(), file.read(name)?);
     }
     let trainer = Trainer::new(config, sizes, start)?;
@@ -104,7 +116,7 @@ pub fn train_sam_prompt(
         numbers(&trainer.outer) + numbers(&trainer.decoder),
         numbers(&trainer.decoder)
     ));
-    let (train, validation) = load(config, trainer.sizes.image_size, out, progress)?;
+    let (train, validation) = load(config, trainer.sizes.image_size, texts.as_ref(), out, progress)?;
     let (mut first, mut second) = (AdamW::adam(&trainer.outer)?, AdamW::adam(&trainer.decoder)?);
     let restored = State::restore(out, resume, &mut [(&trainer.outer, &mut first), (&trainer.decoder, &mut second)])?;
     let write = |trainer: &Trainer<'_>| -> Result<(), Error> {
@@ -166,6 +178,7 @@ pub fn train_sam_prompt(
 fn load(
     config: &SamTrainConfig,
     side: usize,
+    texts: Option<&Texts>,
     out: &Path,
     progress: &mut dyn Progress,
 ) -> Result<(Vec<Slide>, Vec<Slide>), Error> {
@@ -178,7 +191,8 @@ fn load(
             all.iter().map(|p| (p.name.clone(), format!("{:?}", p.part))).collect::<BTreeMap<_, _>>(),
         );
         for p in &all {
-            let slide = slide(p, side)?;
+            let text = texts.map_or(Ok(Vec::new()), |t| t.feature(p))?;
+            let slide = slide(p, side, text)?;
             // The published code cannot prompt an empty mask either.
             match p.part {
                 _ if !slide.label.contains(&1) => {}
@@ -198,10 +212,11 @@ fn load(
     Ok((train, validation))
 }
 
-fn slide(p: &Picture, side: usize) -> Result<Slide, Error> {
+fn slide(p: &Picture, side: usize, text: Vec<f32>) -> Result<Slide, Error> {
     let [w, h] = p.size;
     let grey: Vec<u8> = p.grey.iter().map(|v| v.round() as u8).collect();
-    Ok(Slide { input: loader_input(&Rgb::grey(w, h, &grey)?, side).values, label: loader_label(&p.mask, w, h, side) })
+    let input = loader_input(&Rgb::grey(w, h, &grey)?, side).values;
+    Ok(Slide { input, label: loader_label(&p.mask, w, h, side), text })
 }
 
 /// One forward pass.
@@ -217,6 +232,7 @@ impl<'a> Trainer<'a> {
     fn new(config: &'a SamTrainConfig, sizes: SamConfig, start: BTreeMap<String, Tensor>) -> Result<Self, Error> {
         let params = Partly {
             encoder: config.encoder,
+            text: config.text.is_some(),
             own: Params::trainable(config.seed, start.clone()),
             fixed: Params::given(start),
         };
@@ -264,7 +280,9 @@ impl<'a> Trainer<'a> {
             })
             .collect();
         let images = self.sam.encoder.forward(&self.images(slides)?)?.index_select(&pick, 0)?;
-        let (tokens, dense) = (self.sam.prompts.sparse(&rows)?, self.sam.prompts.dense(None)?);
+        let texts: Vec<&[f32]> =
+            slides.iter().flat_map(|s| std::iter::repeat_n(s.text.as_slice(), self.config.masks)).collect();
+        let (tokens, dense) = (self.tokens(&rows, &texts)?, self.sam.prompts.dense(None)?);
         let mut pass = self.pass(&images, &tokens, &dense, &labels)?;
         let loss = f64::from(pass.loss.to_scalar::<f32>()?);
         let grads = pass.loss.backward()?;
@@ -293,6 +311,16 @@ impl<'a> Trainer<'a> {
             second.update(&self.decoder, &grads, rate, 0.0, 0.0)?;
         }
         Ok(loss)
+    }
+
+    /// Tokens of points and boxes, then those of the texts.
+    fn tokens(&self, rows: &[Sparse], texts: &[&[f32]]) -> Result<Tensor, Error> {
+        let sparse = self.sam.prompts.sparse(rows)?;
+        if self.config.text.is_none() {
+            return Ok(sparse);
+        }
+        let features = Tensor::from_vec(texts.concat(), (rows.len(), ()), &Device::Cpu)?;
+        Ok(Tensor::cat(&[&sparse, &self.sam.prompts.text(&features)?], 1)?)
     }
 
     fn pass(&self, images: &Tensor, tokens: &Tensor, dense: &Tensor, labels: &[&[u8]]) -> Result<Pass, Error> {
@@ -336,7 +364,7 @@ impl<'a> Trainer<'a> {
         for s in slides {
             let images = self.sam.encoder.forward(&self.images(&[s])?)?.detach();
             let row = Sparse { points: Vec::new(), bounds: training_box(&s.label, side) };
-            let (tokens, dense) = (self.sam.prompts.sparse(&[row])?, self.sam.prompts.dense(None)?);
+            let (tokens, dense) = (self.tokens(&[row], &[&s.text])?, self.sam.prompts.dense(None)?);
             let (logits, _) = self.decode(&images, &tokens, &dense, 1)?;
             let full = resize_square(&logits, side)?.flatten_all()?.to_vec1::<f32>()?;
             let predicted: Vec<u8> = full.iter().map(|&z| u8::from(z > 0.0)).collect();
@@ -374,15 +402,12 @@ mod tests {
     #[test]
     fn a_batch_trains_what_it_should_and_nothing_else() {
         let sizes = sizes();
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../volseg-model/tests/fixtures/sam_tiny/model.safetensors");
-        let start: BTreeMap<String, Tensor> =
-            candle_core::safetensors::load(path, &Device::Cpu).unwrap().into_iter().collect();
+        let start = start();
         let side = sizes.image_size;
         let label: Vec<u8> =
             (0..side * side).map(|i| u8::from((8..20).contains(&(i % side)) && i / side > 12)).collect();
         let input = (0..3 * side * side).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
-        let slide = Slide { input, label };
+        let slide = Slide { input, label, text: Vec::new() };
         for encoder in [EncoderPart::Adapters, EncoderPart::All, EncoderPart::None] {
             let config = SamTrainConfig { encoder, masks: 2, feedback: 3, ..SamTrainConfig::default() };
             let t = Trainer::new(&config, sizes.clone(), start.clone()).unwrap();
@@ -410,6 +435,89 @@ mod tests {
             ] {
                 assert!(!moved(fixed), "{fixed}");
             }
+        }
+    }
+
+    fn start() -> BTreeMap<String, Tensor> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../volseg-model/tests/fixtures/sam_tiny/model.safetensors");
+        candle_core::safetensors::load(path, &Device::Cpu).unwrap().into_iter().collect()
+    }
+
+    fn reading_texts() -> (SamConfig, SamTrainConfig) {
+        let text = Some(TextSource { embed_dim: 4, sha256: String::new() });
+        let config =
+            SamTrainConfig { masks: 2, feedback: 1, text: Some("embedded".into()), ..SamTrainConfig::default() };
+        (SamConfig { text, ..sizes() }, config)
+    }
+
+    /// A small disc in the middle of a large one.
+    fn disc(side: usize, radius: f32) -> Vec<u8> {
+        let middle = side as f32 / 2.0;
+        let away = |i: usize| ((i % side) as f32 - middle).hypot((i / side) as f32 - middle);
+        (0..side * side).map(|i| u8::from(away(i) < radius)).collect()
+    }
+
+    #[test]
+    fn words_decide_which_of_two_things_a_point_means() {
+        let (sizes, config) = reading_texts();
+        let side = sizes.image_size;
+        let t = Trainer::new(&config, sizes, start()).unwrap();
+        let radii = [side as f32 / 8.0, side as f32 / 3.0];
+        let [small, large] = radii.map(|r| disc(side, r));
+        let input: Vec<f32> =
+            (0..3 * side * side).map(|i| f32::from(small[i % (side * side)] + large[i % (side * side)]) - 1.0).collect();
+        let words = [vec![0.8, 0.6, 0.0, 0.0], vec![0.0, 0.0, 0.6, 0.8]];
+        let slides: Vec<Slide> = [&small, &large]
+            .iter()
+            .zip(&words)
+            .map(|(label, text)| Slide { input: input.clone(), label: label.to_vec(), text: text.clone() })
+            .collect();
+        let (mut a, mut b) = (AdamW::adam(&t.outer).unwrap(), AdamW::adam(&t.decoder).unwrap());
+        for n in 0..60 {
+            t.batch(&[&slides[0], &slides[1]], 5e-3, &mut a, &mut b, &mut Random::at(&[n])).unwrap();
+        }
+        let images = t.sam.encoder.forward(&t.images(&[&slides[0]]).unwrap()).unwrap();
+        let middle = volseg_model::prompt_encoder::Point { x: side as f32 / 2.0, y: side as f32 / 2.0, label: 1 };
+        let row = [Sparse { points: vec![middle], bounds: None }];
+        let dense = t.sam.prompts.dense(None).unwrap();
+        for (text, own, other) in [(&words[0], &small, &large), (&words[1], &large, &small)] {
+            let (logits, _) = t.decode(&images, &t.tokens(&row, &[text]).unwrap(), &dense, 1).unwrap();
+            let full = resize_square(&logits, side).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let mask: Vec<u8> = full.iter().map(|&z| u8::from(z > 0.0)).collect();
+            let iou = |truth: &[u8]| crate::preference::iou(&mask, truth);
+            assert!(iou(own) > 0.7 && iou(own) > iou(other) + 0.3, "{} {}", iou(own), iou(other));
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_the_text_projection_is_the_slope_of_the_loss() {
+        let (sizes, config) = reading_texts();
+        let side = sizes.image_size;
+        let t = Trainer::new(&config, sizes, start()).unwrap();
+        let label = disc(side, side as f32 / 4.0);
+        let input = (0..3 * side * side).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
+        let slide = Slide { input, label, text: vec![0.1, -0.7, 0.5, 0.5] };
+        let images = t.sam.encoder.forward(&t.images(&[&slide]).unwrap()).unwrap().detach();
+        let row = [Sparse { points: Vec::new(), bounds: training_box(&slide.label, side) }];
+        let dense = t.sam.prompts.dense(None).unwrap();
+        let loss = || t.pass(&images, &t.tokens(&row, &[&slide.text]).unwrap(), &dense, &[&slide.label]).unwrap().loss;
+        let grads = loss().backward().unwrap();
+        for part in ["weight", "bias"] {
+            let var = &t.outer[&format!("{TEXT_PROJECTION}.{part}")];
+            let gradient = grads.get(var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            assert!(length > 1e-5, "{part} has no gradient");
+            // Along the gradient itself, where the slope is its length.
+            let (old, step) = (var.as_tensor().copy().unwrap(), 1e-2);
+            let at = |sign: f64| {
+                let direction = Tensor::from_slice(&gradient, old.dims(), &Device::Cpu).unwrap();
+                var.set(&(&old + (direction * (sign * step / length)).unwrap()).unwrap()).unwrap();
+                f64::from(loss().to_scalar::<f32>().unwrap())
+            };
+            let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
+            var.set(&old).unwrap();
+            assert!((slope - length).abs() < 0.03 * length, "{part}: {slope} {length}");
         }
     }
 }

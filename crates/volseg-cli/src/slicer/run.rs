@@ -166,7 +166,7 @@ fn seeds(
         .filter_map(|slice| {
             let here = points.iter().filter(|p| p.0[across] == slice && (!bounded || within(&p.0)));
             let points = here.map(|(p, inside)| [p[x] as f32, p[y] as f32, *inside]).collect();
-            Some(Prompt { organ: organ.or(OrganId::new(1))?, named: organ.is_some(), slice, bounds, points })
+            Some(Prompt { organ: organ.or(OrganId::new(1))?, named: organ.is_some(), slice, bounds, points, text: None })
         })
         .collect()
 }
@@ -196,6 +196,7 @@ fn refine(
             slice,
             bounds: Some(bounds),
             points: Vec::new(),
+            text: None,
         };
         if let Some(answer) = case.answer(&case.read(slice)?, &prompt)? {
             paint(case, slice, &answer.mask(threshold), &whole, value, labels);

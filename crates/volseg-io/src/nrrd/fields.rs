@@ -101,6 +101,12 @@ impl Fields {
         }
     }
 
+    /// Whether `space` names sides of the patient.
+    pub(super) fn sides_known(&self) -> bool {
+        let space = self.field("space").unwrap_or_default().to_ascii_lowercase();
+        ["left-", "right-", "las", "lps", "ras"].iter().any(|start| space.starts_with(start))
+    }
+
     /// Names of detached data files.
     pub(super) fn data_files(&self) -> Result<Option<Vec<String>>> {
         let Some(text) = self.field("data file") else { return Ok(None) };

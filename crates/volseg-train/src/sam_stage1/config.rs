@@ -58,6 +58,12 @@ pub struct SamTrainConfig {
     pub feedback: usize,
     /// Stop after so many epochs without a better validation; 0 never stops.
     pub patience: usize,
+    /// Image-text model whose features of a text (an answer about the picture, if `answers` has one, then the organ's
+    /// description) become a token of the first pass of a batch, through a projection that is learnt: `embedded` or a
+    /// file. `None` leaves texts alone.
+    pub text: Option<String>,
+    /// Answers about the pictures, JSON lines as `volseg prompt --answers` takes them.
+    pub answers: Option<PathBuf>,
     /// Sets of pictures with one mask each; `batch` of a set has no meaning here.
     pub pictures: Vec<PictureSet>,
 }
@@ -78,6 +84,8 @@ impl Default for SamTrainConfig {
             iou_weight: 1.0,
             feedback: 8,
             patience: 0,
+            text: None,
+            answers: None,
             pictures: Vec::new(),
         }
     }
@@ -104,6 +112,9 @@ impl SamTrainConfig {
         }
         if config.pictures.is_empty() || config.model.as_os_str().is_empty() {
             return Err(Error::Config("`model` and at least one of [[pictures]] are needed".into()));
+        }
+        if config.answers.is_some() && config.text.is_none() {
+            return Err(Error::Config("`answers` needs `text`, the image-text model that reads them".into()));
         }
         Ok(Some(config))
     }

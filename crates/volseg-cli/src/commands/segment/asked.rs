@@ -1,12 +1,20 @@
 //! Where the prompts of `segment` come from.
 
 use super::Args;
-use crate::chain::{Ask, ChainArgs, entries, words::Words};
-use crate::{exit::usage_error, global::Global, inputs};
-use std::{collections::BTreeMap, path::Path};
-use volseg_engine::{Model, Origin, Per, PromptFile, PromptMode, Request, boxes_from, points_from};
+use crate::chain::{Ask, ChainArgs, entries, model_of_digest, words::Words};
+use crate::{
+    exit::usage_error,
+    global::{Global, Level},
+    inputs,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+use volseg_engine::{Model, Origin, Per, PromptFile, PromptMode, PromptSet, Request, boxes_from, points_from};
 use volseg_geometry::{OrganId, Plane, SliceStack};
 use volseg_io::Image;
+use volseg_model::clip::ClipModel;
 
 /// Where the prompts of this run come from.
 pub(crate) fn prompt_mode(
@@ -20,11 +28,11 @@ pub(crate) fn prompt_mode(
     match (text, model) {
         ("organ", _) | ("auto", Model::Embedded { .. }) => return Ok(PromptMode::Organ),
         // Weights of SAM's family know no organs by name.
-        ("chain", _) | ("auto", Model::Sam { .. }) => return chain("embedded", image, request, global),
+        ("chain", _) | ("auto", Model::Sam { .. }) => return chain("embedded", image, model, request, global),
         _ => {}
     }
     if let Some(source) = text.strip_prefix("chain:") {
-        return chain(source, image, request, global);
+        return chain(source, image, model, request, global);
     }
     let dim = image.volume.dim();
     let picture = image.is_picture();
@@ -47,12 +55,19 @@ pub(crate) fn prompt_mode(
         )));
     }
     let file = PromptFile::read(path).map_err(|e| usage_error(e.to_string()))?;
-    let prompts = file.resolve(stack, picture, only).map_err(|e| usage_error(e.to_string()))?;
+    let mut prompts = file.resolve(stack, picture, only).map_err(|e| usage_error(e.to_string()))?;
+    read_texts(&mut prompts, model, None, global)?;
     Ok(PromptMode::Given { prompts, origin: Origin::File })
 }
 
 /// Prompts from image and words alone, by an image-text model.
-fn chain(source: &str, image: &Image, request: &mut Request, global: &Global) -> anyhow::Result<PromptMode> {
+fn chain(
+    source: &str,
+    image: &Image,
+    model: &Model,
+    request: &mut Request,
+    global: &Global,
+) -> anyhow::Result<PromptMode> {
     let maker = ChainArgs::of_source(source).maker(global)?;
     let ask = Ask {
         organs: request.organs.clone().unwrap_or_default(),
@@ -77,10 +92,47 @@ fn chain(source: &str, image: &Image, request: &mut Request, global: &Global) ->
     };
     let mut prompts = file.resolve(stack, picture, None)?;
     prompts.plane = made.plane;
+    let read = read_texts(&mut prompts, model, Some((&maker.model, &maker.sha256)), global)?;
     let trace = serde_json::json!({
-        "settings": maker.settings, "timings": made.timings, "warnings": made.warnings, "prompts": file.prompts,
+        "settings": maker.settings, "timings": made.timings, "warnings": made.warnings, "texts_read": read,
+        "prompts": file.prompts,
     });
     Ok(PromptMode::Given { prompts, origin: Origin::Chain(trace) })
+}
+
+/// Gives prompts the features of their texts, if the network reads texts, by the image-text model that it learnt them with:
+/// `by` if that is the one, else the embedded one or an installed one. Returns the number of different texts.
+fn read_texts(
+    prompts: &mut PromptSet,
+    model: &Model,
+    by: Option<(&ClipModel, &str)>,
+    global: &Global,
+) -> anyhow::Result<usize> {
+    let Model::Sam { model, .. } = model else { return Ok(0) };
+    let texts: BTreeSet<String> = prompts.prompts.iter().filter_map(|p| p.text.clone()).collect();
+    let (Some(source), false) = (&model.config().text, texts.is_empty()) else { return Ok(0) };
+    let found;
+    let reader = match by {
+        Some((reader, sha256)) if sha256 == source.sha256 => Some(reader),
+        _ => {
+            found = model_of_digest(&source.sha256)?;
+            found.as_ref()
+        }
+    };
+    let Some(reader) = reader else {
+        global.log(
+            Level::Warn,
+            format_args!(
+                "the prompts' texts are not read: these weights learnt them with the image-text model of SHA-256 {}, which is not in \
+                 `volseg weights list`",
+                source.sha256
+            ),
+        );
+        return Ok(0);
+    };
+    let texts: Vec<String> = texts.into_iter().collect();
+    prompts.texts = texts.iter().cloned().zip(reader.encode_texts(&texts)?).collect();
+    Ok(texts.len())
 }
 
 /// `LABELS[,map=1:pancreas,2:kidney][,per=component|label][,n=3]`

@@ -1,0 +1,60 @@
+//! Texts of pictures as features of an image-text model (specs: biomedclip.md section 6).
+
+use crate::Error;
+use crate::pictures::Picture;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use volseg_model::clip::{ClipModel, SHIPPED};
+use volseg_model::config::TextSource;
+use volseg_prompt::vqa::{AnswersFile, description, prompt_text};
+
+/// Reads what is said about pictures.
+pub(super) struct Texts {
+    model: ClipModel,
+    sha256: String,
+    answers: AnswersFile,
+    /// Features by text: most pictures share one.
+    known: RefCell<BTreeMap<String, Vec<f32>>>,
+}
+
+impl Texts {
+    /// `source` is `embedded` or the weights file of an image-text model, `answers` an answers file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the file that cannot be used.
+    pub(super) fn open(source: &str, answers: Option<&Path>) -> Result<Self, Error> {
+        let (model, sha256) = if source == "embedded" {
+            (ClipModel::from_bytes(SHIPPED)?, volseg_io::sha256(SHIPPED))
+        } else {
+            (ClipModel::load(Path::new(source))?, volseg_io::sha256_file(Path::new(source))?)
+        };
+        let bad = |e: volseg_prompt::Error| Error::Config(format!("answers: {e}"));
+        let answers = answers.map_or(Ok(AnswersFile::default()), AnswersFile::read).map_err(bad)?;
+        Ok(Self { model, sha256, answers, known: RefCell::default() })
+    }
+
+    /// Length and origin of the features.
+    pub(super) fn source(&self) -> TextSource {
+        TextSource { embed_dim: self.model.config.embed_dim, sha256: self.sha256.clone() }
+    }
+
+    /// The feature of a picture's text: an answer about it, then its organ's description.
+    ///
+    /// # Errors
+    /// Words that the model cannot read.
+    pub(super) fn feature(&self, picture: &Picture) -> Result<Vec<f32>, Error> {
+        // Slices of volumes are called case/number.
+        let parts = picture.name.rsplit_once('/').and_then(|(case, n)| Some((case, n.parse().ok()?)));
+        let (name, slice) = parts.unwrap_or((&picture.name, 0));
+        let answer = self.answers.find(name, slice, picture.organ.organ().prompt);
+        let pieces = |text: &str| self.model.ids(text).map_or(0, |ids| ids.len().saturating_sub(2));
+        let text = prompt_text(answer, Some(description(picture.organ)), pieces).map(|t| t.text).unwrap_or_default();
+        if let Some(known) = self.known.borrow().get(&text) {
+            return Ok(known.clone());
+        }
+        let feature = self.model.encode_texts(std::slice::from_ref(&text))?.concat();
+        self.known.borrow_mut().insert(text, feature.clone());
+        Ok(feature)
+    }
+}
