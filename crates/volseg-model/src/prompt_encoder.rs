@@ -128,7 +128,9 @@ impl PromptEncoder {
             text => Err(Error::InvalidArgument {
                 what: "text feature",
                 found: format!("{:?}", features.dims()),
-                expected: text.as_ref().map_or("none: this network reads no texts".into(), |t| format!("[rows, {}]", t.0)),
+                expected: text
+                    .as_ref()
+                    .map_or("none: this network reads no texts".into(), |t| format!("[rows, {}]", t.0)),
             }),
         }
     }

@@ -155,7 +155,14 @@ impl Hints {
         });
         let said = bounds.is_some() || points.iter().any(|p| p[2] > 0.5);
         let any = OrganId::new(1)?;
-        said.then(|| Prompt { organ: organ.unwrap_or(any), named: organ.is_some(), slice: k, bounds, points, text: None })
+        said.then(|| Prompt {
+            organ: organ.unwrap_or(any),
+            named: organ.is_some(),
+            slice: k,
+            bounds,
+            points,
+            text: None,
+        })
     }
 
     /// Slices with an inside point, rising; for a box alone its middle slice.

@@ -17,10 +17,10 @@ use crate::pictures::{Part, Picture, load_pictures};
 use crate::{Error, Progress, Random};
 use candle_core::{Device, Tensor, Var};
 use prompts::{error_points, first_point, jittered_box};
-use text::Texts;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
+use text::Texts;
 use volseg_model::config::{SamConfig, TEXT_PROJECTION};
 use volseg_model::loss::sam_med2d_loss;
 use volseg_model::ops::resize_square;
@@ -466,8 +466,9 @@ mod tests {
         let t = Trainer::new(&config, sizes, start()).unwrap();
         let radii = [side as f32 / 8.0, side as f32 / 3.0];
         let [small, large] = radii.map(|r| disc(side, r));
-        let input: Vec<f32> =
-            (0..3 * side * side).map(|i| f32::from(small[i % (side * side)] + large[i % (side * side)]) - 1.0).collect();
+        let input: Vec<f32> = (0..3 * side * side)
+            .map(|i| f32::from(small[i % (side * side)] + large[i % (side * side)]) - 1.0)
+            .collect();
         let words = [vec![0.8, 0.6, 0.0, 0.0], vec![0.0, 0.0, 0.6, 0.8]];
         let slides: Vec<Slide> = [&small, &large]
             .iter()

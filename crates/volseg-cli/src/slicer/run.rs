@@ -166,7 +166,14 @@ fn seeds(
         .filter_map(|slice| {
             let here = points.iter().filter(|p| p.0[across] == slice && (!bounded || within(&p.0)));
             let points = here.map(|(p, inside)| [p[x] as f32, p[y] as f32, *inside]).collect();
-            Some(Prompt { organ: organ.or(OrganId::new(1))?, named: organ.is_some(), slice, bounds, points, text: None })
+            Some(Prompt {
+                organ: organ.or(OrganId::new(1))?,
+                named: organ.is_some(),
+                slice,
+                bounds,
+                points,
+                text: None,
+            })
         })
         .collect()
 }
