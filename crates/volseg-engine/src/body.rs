@@ -94,6 +94,22 @@ impl View {
         self.modality != Modality::Ct && self.stack.slices == 1
     }
 
+    /// Whether it is also read closer and from further away: ultrasounds show lesions of any size.
+    pub(crate) fn is_read_at_sizes(&self) -> bool {
+        self.modality == Modality::Ultrasound && self.window.is_none() && self.stack.slices == 1
+    }
+
+    /// [`View::input`] of a picture, `zoom` times as much of it along each side; black beyond its edges.
+    pub(crate) fn zoomed_input(&self, volume: &AnyVolume, slice: usize, zoom: f32) -> Vec<f32> {
+        if zoom == 1.0 {
+            return self.input(volume, slice);
+        }
+        let grey = stretch(&self.crop_values(volume, slice), [self.crop[2], self.crop[3]], self.side);
+        let mut grey = resize_about_middle(&grey, self.side, zoom, 0.0);
+        normalise_grey(&mut grey);
+        grey.iter().flat_map(|&v| [v, v, v]).collect()
+    }
+
     /// Intensities of the crop of a shown slice, row by row.
     fn crop_values(&self, volume: &AnyVolume, slice: usize) -> Vec<f32> {
         let (first, column, row) = self.stack.shown_strides(slice);
@@ -152,5 +168,47 @@ impl View {
         let [x0, y0, w, h] = self.crop;
         let side = self.side as f32;
         [(u - x0 as f32) * side / w as f32, (v - y0 as f32) * side / h as f32]
+    }
+}
+/// A `side * side` map where each pixel shows what lies `zoom` times as far from the middle (linear interpolation); `beyond` is
+/// what lies outside the map.
+pub(crate) fn resize_about_middle(map: &[f32], side: usize, zoom: f32, beyond: f32) -> Vec<f32> {
+    if zoom == 1.0 {
+        return map.to_vec();
+    }
+    let middle = side as f32 / 2.0;
+    let at = |x: f32, y: f32| {
+        let inside = x >= 0.0 && y >= 0.0 && x < side as f32 && y < side as f32;
+        map.get(y as usize * side + x as usize).copied().filter(|_| inside).unwrap_or(beyond)
+    };
+    (0..side * side)
+        .map(|i| {
+            let [x, y] = [i % side, i / side].map(|v| middle + (v as f32 + 0.5 - middle) * zoom - 0.5);
+            let (x0, y0) = (x.floor(), y.floor());
+            let (a, b) = (x - x0, y - y0);
+            let row = |y: f32| at(x0, y) * (1.0 - a) + at(x0 + 1.0, y) * a;
+            row(y0) * (1.0 - b) + row(y0 + 1.0) * b
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zoomed_map_comes_back_where_it_was_seen() {
+        let side = 32;
+        let map: Vec<f32> = (0..side * side).map(|i| (i % side) as f32 + 2.0 * (i / side) as f32).collect();
+        for zoom in [0.8, 1.25] {
+            let back = resize_about_middle(&resize_about_middle(&map, side, zoom, 0.0), side, 1.0 / zoom, -1.0);
+            // A plane is the same after two linear interpolations, except near the edges.
+            for y in 6..26 {
+                for x in 6..26 {
+                    assert!((back[y * side + x] - map[y * side + x]).abs() < 1e-3, "{zoom} {x} {y}");
+                }
+            }
+            assert_eq!(back[0] == -1.0, zoom < 1.0);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The embedded network on one slice: read once, first masks of all organs, decoder rows for those that are there.
 
-use crate::body::View;
+use crate::body::{View, resize_about_middle};
 use crate::{Error, Prompt};
 use candle_core::Tensor;
+use std::collections::BTreeMap;
 use volseg_geometry::{AnyVolume, OrganId};
 use volseg_model::embedded::{Features, Network, PromptRow};
 
@@ -10,6 +11,8 @@ use volseg_model::embedded::{Features, Network, PromptRow};
 const MIN_FIRST_PIXELS: usize = 3;
 /// A mask whose predicted IoU is lower is taken as "nothing found".
 pub(crate) const MIN_IOU: f32 = 0.25;
+/// The same for the mean over readings at three sizes, which agree less.
+const MIN_IOU_SIZES: f32 = 0.2;
 /// Logits are kept as 16-bit fixed point: this many steps a unit, so ±32 with steps of 0.001.
 pub(crate) const STEPS: f32 = 1024.0;
 /// Logit of a pixel that nothing was said about.
@@ -87,7 +90,8 @@ fn mirror_row(row: &mut PromptRow, side: usize) {
 }
 
 /// Reads a slice and answers. Organs without an answer were not found. A picture is read a second time with left and right
-/// exchanged, and the answer is the mean of both: errors that are not the same on both sides fall out.
+/// exchanged, and the answer is the mean of both: errors that are not the same on both sides fall out. An ultrasound asked by
+/// name is read at three sizes, six times in all: where one reading sees a lesion that the others do not, there is none.
 pub(crate) fn ask(
     net: &Network,
     volume: &AnyVolume,
@@ -95,26 +99,32 @@ pub(crate) fn ask(
     slice: usize,
     question: &Question<'_>,
 ) -> Result<Vec<Answer>, Error> {
-    let input = view.input(volume, slice);
     if !view.is_read_twice() {
-        return answer(net, &read(net, input, false)?, view, question);
+        return answer(net, &encode(net, volume, view, slice)?, view, question);
     }
-    let mut answers = decode(net, &read(net, input.clone(), false)?, view, question)?;
-    let mut others = decode(net, &read(net, input, true)?, view, question)?;
-    for a in &mut answers {
-        let Some(at) = others.iter().position(|o| o.organ == a.organ) else {
-            a.iou /= 2.0;
-            continue;
-        };
-        let other = others.swap_remove(at);
-        a.iou = (a.iou + other.iou) / 2.0;
-        for (x, y) in a.logits.iter_mut().zip(other.logits) {
-            *x = ((i32::from(*x) + i32::from(y)) / 2) as i16;
+    let by_name = matches!(question, Question::Organs(_));
+    let zooms: &[f32] = if by_name && view.is_read_at_sizes() { &[1.0, 0.8, 1.2] } else { &[1.0] };
+    let readings = 2.0 * zooms.len() as f32;
+    // By organ: sums of probabilities and predicted IoU; a reading that found nothing adds nothing.
+    let mut sums: BTreeMap<u8, (Vec<f32>, f32)> = BTreeMap::new();
+    for &zoom in zooms {
+        let input = view.zoomed_input(volume, slice, zoom);
+        for mirrored in [false, true] {
+            for a in decode(net, &read(net, input.clone(), mirrored)?, view, question)? {
+                let logits: Vec<f32> = a.logits.iter().map(|&l| f32::from(l) / STEPS).collect();
+                let logits = resize_about_middle(&logits, view.side, 1.0 / zoom, f32::from(ABSENT) / STEPS);
+                let (sum, iou) = sums.entry(a.organ).or_insert_with(|| (vec![0.0; logits.len()], 0.0));
+                sum.iter_mut().zip(&logits).for_each(|(s, l)| *s += 1.0 / (1.0 + (-l).exp()));
+                *iou += a.iou;
+            }
         }
     }
-    answers.extend(others.into_iter().map(|o| Answer { iou: o.iou / 2.0, ..o }));
-    answers.sort_by_key(|a| a.organ);
-    Ok(found(answers, question))
+    let trusted = if zooms.len() > 1 { MIN_IOU_SIZES } else { MIN_IOU };
+    let mean = |(organ, (sum, iou)): (u8, (Vec<f32>, f32))| {
+        let logits: Vec<f32> = sum.iter().map(|s| s / readings).map(|p| (p / (1.0 - p)).ln()).collect();
+        Answer { organ, logits: fixed_point(&logits), iou: iou / readings }
+    };
+    Ok(sums.into_iter().map(mean).filter(|a| !by_name || a.iou >= trusted).collect())
 }
 
 /// What counts as found: an organ asked for by name needs a mask that the network trusts.
