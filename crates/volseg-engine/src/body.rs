@@ -96,7 +96,7 @@ impl View {
 
     /// Whether it is also read closer and from further away: ultrasounds show lesions of any size.
     pub(crate) fn is_read_at_sizes(&self) -> bool {
-        self.modality == Modality::Ultrasound && self.window.is_none() && self.stack.slices == 1
+        self.is_read_twice() && self.modality == Modality::Ultrasound && self.window.is_none()
     }
 
     /// [`View::input`] of a picture, `zoom` times as much of it along each side; black beyond its edges.
@@ -170,6 +170,7 @@ impl View {
         [(u - x0 as f32) * side / w as f32, (v - y0 as f32) * side / h as f32]
     }
 }
+
 /// A `side * side` map where each pixel shows what lies `zoom` times as far from the middle (linear interpolation); `beyond` is
 /// what lies outside the map.
 pub(crate) fn resize_about_middle(map: &[f32], side: usize, zoom: f32, beyond: f32) -> Vec<f32> {

@@ -124,12 +124,12 @@ pub(crate) fn ask(
         let logits: Vec<f32> = sum.iter().map(|s| s / readings).map(|p| (p / (1.0 - p)).ln()).collect();
         Answer { organ, logits: fixed_point(&logits), iou: iou / readings }
     };
-    Ok(sums.into_iter().map(mean).filter(|a| !by_name || a.iou >= trusted).collect())
+    Ok(found(sums.into_iter().map(mean).collect(), question, trusted))
 }
 
 /// What counts as found: an organ asked for by name needs a mask that the network trusts.
-fn found(mut answers: Vec<Answer>, question: &Question<'_>) -> Vec<Answer> {
-    answers.retain(|a| matches!(question, Question::Prompts(_)) || a.iou >= MIN_IOU);
+fn found(mut answers: Vec<Answer>, question: &Question<'_>, trusted: f32) -> Vec<Answer> {
+    answers.retain(|a| matches!(question, Question::Prompts(_)) || a.iou >= trusted);
     answers
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn answer(
     view: &View,
     question: &Question<'_>,
 ) -> Result<Vec<Answer>, Error> {
-    Ok(found(decode(net, encoded, view, question)?, question))
+    Ok(found(decode(net, encoded, view, question)?, question, MIN_IOU))
 }
 
 /// Masks for all rows of a question, trusted or not.
