@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use volseg_geometry::{LabelMap, Modality, OrganId, PixelBox, Plane, SliceStack, Volume, Window};
 use volseg_io::Image;
+use volseg_model::ops::on_this_thread;
 use volseg_model::picture::Picture;
 use volseg_model::prompt_encoder::Point;
 use volseg_model::sam::{Embedding, PromptSet, SamModel};
@@ -86,7 +87,9 @@ pub(crate) fn segment(
                 let mine: Vec<&Prompt> =
                     prompts.prompts.iter().filter(|p| p.slice == slice && organs.contains(&p.organ)).collect();
                 let token = |p: &Prompt| text_token(model, prompts, p);
-                let out = one_slice(model, image, &stack, slice, bounds, &mine, &token);
+                let work = || one_slice(model, image, &stack, slice, bounds, &mine, &token);
+                // The last slices, too few for all threads, are worked on by several together.
+                let out = if chunk.len() < threads { work() } else { on_this_thread(work) };
                 observer.progress(Stage::Network, done.fetch_add(1, Ordering::Relaxed) + 1, slices.len());
                 out
             })

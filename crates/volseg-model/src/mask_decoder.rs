@@ -2,7 +2,7 @@
 
 use crate::config::SamConfig;
 use crate::grad_ops::gelu;
-use crate::ops::{Linear, Window, attention, fold, matmul_transposed};
+use crate::ops::{Linear, attention, matmul_transposed};
 use crate::vit::{EPS, Norm, Trace, linear};
 use crate::weights::Weights;
 use crate::{Error, Init};
@@ -10,7 +10,6 @@ use candle_core::Tensor;
 
 /// Epsilon of the transformer's norms.
 const TOKEN_EPS: f32 = 1e-5;
-const DOUBLE: Window = Window { size: 2, stride: 2, pad: 0 };
 
 /// All masks of a batch of prompt rows.
 pub struct Masks {
@@ -18,6 +17,16 @@ pub struct Masks {
     pub logits: Tensor,
     /// Predicted IoU, `[rows, masks]`; linear, so it may leave 0..1.
     pub iou: Tensor,
+}
+
+/// One mask of each of a batch of prompt rows.
+pub struct ChosenMasks {
+    /// `[rows, side, side]`
+    pub logits: Tensor,
+    /// Predicted IoU of all masks, row by row.
+    pub iou: Vec<Vec<f32>>,
+    /// The mask that was chosen in each row.
+    pub chosen: Vec<usize>,
 }
 
 struct Attention {
@@ -128,7 +137,6 @@ pub struct MaskDecoder {
     last: Attention,
     last_norm: Norm,
     up: [Linear; 2],
-    up_bias: [Tensor; 2],
     up_norm: Norm,
     hyper: Vec<Mlp>,
     iou: Mlp,
@@ -144,13 +152,12 @@ impl MaskDecoder {
         let (d, masks) = (config.prompt_embed_dim, config.num_multimask_outputs + 1);
         let name = "mask_decoder";
         let token = |part: &str, n: usize| w.tensor(&format!("{name}.{part}.weight"), &[n, d], Init::Normal(1.0));
-        let up = |part: &str, inputs: usize, out: usize| -> Result<(Linear, Tensor), Error> {
+        let up = |part: &str, inputs: usize, out: usize| -> Result<Linear, Error> {
             let start = Init::Normal((1.0 / inputs as f32).sqrt());
             let weight = w.tensor(&format!("{name}.output_upscaling.{part}.weight"), &[inputs, out, 2, 2], start)?;
             let bias = w.tensor(&format!("{name}.output_upscaling.{part}.bias"), &[out], Init::Zero)?;
-            Ok((Linear::to_patches(weight)?, bias))
+            Ok(Linear::to_patches(weight, Some(bias))?)
         };
-        let ((up0, bias0), (up1, bias1)) = (up("0", d, d / 4)?, up("3", d / 4, d / 8)?);
         let last = format!("{name}.transformer.final_attn_token_to_image");
         let hyper = |n: usize| Mlp::new(w, &format!("{name}.output_hypernetworks_mlps.{n}"), 3, [d, d, d / 8]);
         Ok(Self {
@@ -161,8 +168,7 @@ impl MaskDecoder {
             layers: (0..config.decoder_depth).map(|n| Layer::new(config, w, n)).collect::<Result<_, _>>()?,
             last: Attention::new(w, &last, d, config.cross_width(), config.decoder_num_heads)?,
             last_norm: Norm::new(w, &format!("{name}.transformer.norm_final_attn"), d, TOKEN_EPS)?,
-            up: [up0, up1],
-            up_bias: [bias0, bias1],
+            up: [up("0", d, d / 4)?, up("3", d / 4, d / 8)?],
             up_norm: Norm::new(w, &format!("{name}.output_upscaling.1"), d / 4, EPS)?,
             hyper: (0..masks).map(hyper).collect::<Result<_, _>>()?,
             iou: Mlp::new(
@@ -183,7 +189,8 @@ impl MaskDecoder {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward(&self, image: &Tensor, positions: &Tensor, sparse: &Tensor, dense: &Tensor) -> Result<Masks, Error> {
-        self.traced(image, positions, sparse, dense, &mut |_, _| ())
+        let (tokens, pixels) = self.transform(image, positions, sparse, dense)?;
+        self.all(&tokens, &self.enlarge(&pixels)?)
     }
 
     /// [`MaskDecoder::forward`] that shows its intermediate results.
@@ -198,6 +205,51 @@ impl MaskDecoder {
         dense: &Tensor,
         trace: Trace<'_>,
     ) -> Result<Masks, Error> {
+        let (tokens, pixels) = self.transform(image, positions, sparse, dense)?;
+        trace("hs", &tokens);
+        trace("src", &pixels);
+        let large = self.enlarge(&pixels)?;
+        trace("upscaled", &self.by_lines(&large)?);
+        self.all(&tokens, &large)
+    }
+
+    /// As [`MaskDecoder::forward`], but of each row only the mask that `choose(row, predicted IoUs)` names.
+    ///
+    /// # Errors
+    /// As [`MaskDecoder::forward`]; a mask that does not exist.
+    pub fn forward_choosing(
+        &self,
+        image: &Tensor,
+        positions: &Tensor,
+        sparse: &Tensor,
+        dense: &Tensor,
+        choose: impl Fn(usize, &[f32]) -> usize,
+    ) -> Result<ChosenMasks, Error> {
+        let (tokens, pixels) = self.transform(image, positions, sparse, dense)?;
+        let iou = self.iou.forward(&token(&tokens, 0)?)?.to_vec2::<f32>()?;
+        let chosen: Vec<usize> = iou.iter().enumerate().map(|(row, iou)| choose(row, iou)).collect();
+        if let Some(bad) = chosen.iter().find(|&&n| n >= self.masks) {
+            return Err(Error::InvalidArgument {
+                what: "mask of the decoder",
+                found: bad.to_string(),
+                expected: format!("less than {}", self.masks),
+            });
+        }
+        let at = chosen.iter().enumerate().map(|(row, n)| (row * self.masks + n) as u32).collect();
+        let at = Tensor::from_vec(at, chosen.len(), tokens.device())?;
+        let weights = self.weights(&tokens)?.flatten_to(1)?.index_select(&at, 0)?.unsqueeze(1)?;
+        let logits = matmul_transposed(&weights, &self.enlarge(&pixels)?)?;
+        Ok(ChosenMasks { logits: self.by_lines(&logits.squeeze(1)?.unsqueeze(2)?)?.squeeze(3)?, iou, chosen })
+    }
+
+    /// Tokens `[rows, 1 + masks + n, width]` and pixels `[rows, tokens, width]` after the transformer.
+    fn transform(
+        &self,
+        image: &Tensor,
+        positions: &Tensor,
+        sparse: &Tensor,
+        dense: &Tensor,
+    ) -> Result<(Tensor, Tensor), Error> {
         let (rows, _, d) = sparse.dims3()?;
         if d != self.width || rows == 0 {
             return Err(Error::InvalidArgument {
@@ -214,20 +266,42 @@ impl MaskDecoder {
         }
         let keys = pixels.broadcast_add(positions)?;
         let mixed = self.last.forward(&(&tokens + &start)?, &keys, &pixels)?;
-        tokens = self.last_norm.forward(&(tokens + mixed)?)?;
-        trace("hs", &tokens);
-        trace("src", &pixels);
-
-        let (g, [up0, up1], [bias0, bias1]) = (self.grid, &self.up, &self.up_bias);
-        let x = up0.forward(&pixels.reshape((rows, g, g, d))?)?;
-        let x = fold(&x, DOUBLE, 2 * g, 2 * g)?.broadcast_add(bias0)?;
-        let x = up1.forward(&gelu(&self.up_norm.forward(&x)?)?)?;
-        let x = gelu(&fold(&x, DOUBLE, 4 * g, 4 * g)?.broadcast_add(bias1)?)?;
-        trace("upscaled", &x);
-
-        let token = |n: usize| tokens.narrow(1, n, 1)?.squeeze(1)?.contiguous();
-        let hyper = (0..self.masks).map(|n| self.hyper[n].forward(&token(n + 1)?)).collect::<Result<Vec<_>, _>>()?;
-        let logits = matmul_transposed(&Tensor::stack(&hyper, 1)?, &x.reshape((rows, 16 * g * g, ()))?)?;
-        Ok(Masks { logits: logits.reshape((rows, self.masks, 4 * g, 4 * g))?, iou: self.iou.forward(&token(0)?)? })
+        Ok((self.last_norm.forward(&(tokens + mixed)?)?, pixels))
     }
+
+    /// Sixteen pixels of `width / 8` channels for each: `[rows, 16 tokens, width / 8]`. Both transposed convolutions double
+    /// the sides without overlap, so the new pixels of one stay together here: matrix products without any gathering.
+    fn enlarge(&self, pixels: &Tensor) -> Result<Tensor, Error> {
+        let (rows, tokens, d) = pixels.dims3()?;
+        let [first, second] = &self.up;
+        let x = first.forward(pixels)?.reshape((rows, 4 * tokens, d / 4))?;
+        let x = second.forward(&gelu(&self.up_norm.forward(&x)?)?)?;
+        Ok(gelu(&x)?.reshape((rows, 16 * tokens, d / 8))?)
+    }
+
+    /// [`MaskDecoder::enlarge`]'s pixels `[rows, 16 tokens, c]` in lines: `[rows, side, side, c]`.
+    fn by_lines(&self, large: &Tensor) -> Result<Tensor, Error> {
+        let (g, (rows, _, c)) = (self.grid, large.dims3()?);
+        let x = large.reshape([rows, g, g, 2, 2, 2, 2, c].as_slice())?.permute([0, 1, 3, 5, 2, 4, 6, 7].as_slice())?;
+        Ok(x.contiguous()?.reshape((rows, 4 * g, 4 * g, c))?)
+    }
+
+    /// The weights that each mask gives to the channels of the enlarged pixels: `[rows, masks, width / 8]`.
+    fn weights(&self, tokens: &Tensor) -> Result<Tensor, Error> {
+        let one = |n: usize| self.hyper[n].forward(&token(tokens, n + 1)?);
+        Ok(Tensor::stack(&(0..self.masks).map(one).collect::<Result<Vec<_>, _>>()?, 1)?)
+    }
+
+    fn all(&self, tokens: &Tensor, large: &Tensor) -> Result<Masks, Error> {
+        let (rows, side) = (large.dim(0)?, 4 * self.grid);
+        let logits = matmul_transposed(&self.weights(tokens)?, large)?;
+        let logits = self.by_lines(&logits.reshape((rows * self.masks, side * side, 1))?)?;
+        let logits = logits.reshape((rows, self.masks, side, side))?;
+        Ok(Masks { logits, iou: self.iou.forward(&token(tokens, 0)?)? })
+    }
+}
+
+/// Token `n` of every row.
+fn token(tokens: &Tensor, n: usize) -> Result<Tensor, Error> {
+    Ok(tokens.narrow(1, n, 1)?.squeeze(1)?.contiguous()?)
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{Arch, SamConfig};
 use crate::mask_decoder::MaskDecoder;
+use crate::ops::{on_all_threads, on_this_thread};
 use crate::picture::{Picture, Placement, full_logits, predictor_input, sigmoid};
 use crate::prompt_encoder::{Point, PromptEncoder, Sparse};
 use crate::vit::ImageEncoder;
@@ -162,11 +163,15 @@ impl SamModel {
         Ok(self.sam.prompts.text(&feature)?.flatten_all()?.to_vec1()?)
     }
 
-    /// Reads one picture.
+    /// Reads one picture, with all threads of the current pool.
     ///
     /// # Errors
     /// Only if the back end fails.
     pub fn embed(&self, picture: &Picture) -> Result<Embedding, Error> {
+        on_all_threads(|| self.embed_here(picture))
+    }
+
+    fn embed_here(&self, picture: &Picture) -> Result<Embedding, Error> {
         let side = self.config.image_size;
         let input = predictor_input(picture, self.arch, side);
         let x = Tensor::from_vec(input.values, (1, 3, side, side), &self.device)?;
@@ -174,12 +179,18 @@ impl SamModel {
         Ok(Embedding { features, width: picture.width(), height: picture.height(), placement: input.placement })
     }
 
-    /// Reads several pictures, one a thread of the current pool: on the CPU two threads inside one picture gain far less.
+    /// Reads several pictures: one a thread of the current pool as long as there are enough, the rest with all threads.
     ///
     /// # Errors
     /// As [`SamModel::embed`].
     pub fn embed_all(&self, pictures: &[Picture]) -> Result<Vec<Embedding>, Error> {
-        pictures.par_iter().map(|p| self.embed(p)).collect()
+        let (many, rest) = pictures.split_at(pictures.len() - pictures.len() % rayon::current_num_threads());
+        let mut all: Vec<Embedding> =
+            many.par_iter().map(|p| on_this_thread(|| self.embed_here(p))).collect::<Result<_, _>>()?;
+        for picture in rest {
+            all.push(self.embed(picture)?);
+        }
+        Ok(all)
     }
 
     /// One mask for each set of prompts, in their order; which of the decoder's masks is the architecture's way.
@@ -208,22 +219,26 @@ impl SamModel {
         // Rows of one batch have the same number of tokens and all or none a mask.
         let mut groups: BTreeMap<(usize, usize, bool), Vec<usize>> = BTreeMap::new();
         let sparse: Vec<Sparse> = prompts.iter().map(|p| self.sparse(embedding, p)).collect();
+        let choices: Vec<Choice> = prompts.iter().map(choice).collect();
         for (n, (p, s)) in prompts.iter().zip(&sparse).enumerate() {
             groups.entry((s.len(), p.tokens.len(), p.mask.is_some())).or_default().push(n);
         }
         let tasks: Vec<&[usize]> = groups.values().flat_map(|rows| rows.chunks(ROWS)).collect();
-        let answers = tasks
-            .par_iter()
-            .map(|rows| {
-                let part: Vec<(&PromptSet, &Sparse)> =
-                    rows.iter().filter_map(|&n| Some((prompts.get(n)?, sparse.get(n)?))).collect();
-                self.decode_rows(embedding, &part)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let one = |rows: &&[usize]| {
+            let part: Vec<Row<'_>> =
+                rows.iter().filter_map(|&n| Some((prompts.get(n)?, sparse.get(n)?, *choices.get(n)?))).collect();
+            self.decode_rows(embedding, &part)
+        };
+        // Groups of rows, one a thread; a lone group with all threads.
+        let answers = if tasks.len() == 1 {
+            on_all_threads(|| tasks.iter().map(one).collect::<Result<Vec<_>, _>>())
+        } else {
+            tasks.par_iter().map(|rows| on_this_thread(|| one(rows))).collect()
+        }?;
         let mut out: Vec<Option<Decoded>> = vec![None; prompts.len()];
-        for (&n, all) in tasks.iter().flat_map(|rows| rows.iter()).zip(answers.into_iter().flatten()) {
-            if let (Some(slot), Some(p)) = (out.get_mut(n), prompts.get(n)) {
-                *slot = Some(pick(all, choice(p)));
+        for (&n, answer) in tasks.iter().flat_map(|rows| rows.iter()).zip(answers.into_iter().flatten()) {
+            if let Some(slot) = out.get_mut(n) {
+                *slot = Some(answer);
             }
         }
         Ok(out.into_iter().flatten().collect())
@@ -250,14 +265,14 @@ impl SamModel {
         }
     }
 
-    /// All masks of rows that fit into one batch: (logits, IoU) of each mask of each row.
-    fn decode_rows(&self, embedding: &Embedding, rows: &[(&PromptSet, &Sparse)]) -> Result<Vec<RowMasks>, Error> {
+    /// The chosen masks of rows that fit into one batch.
+    fn decode_rows(&self, embedding: &Embedding, rows: &[Row<'_>]) -> Result<Vec<Decoded>, Error> {
         let (d, side) = (self.config.prompt_embed_dim, self.config.mask_side());
-        let sparse: Vec<Sparse> = rows.iter().map(|(_, s)| (*s).clone()).collect();
+        let sparse: Vec<Sparse> = rows.iter().map(|(_, s, _)| (*s).clone()).collect();
         let mut tokens = self.sam.prompts.sparse(&sparse)?;
-        let more: Vec<f32> = rows.iter().flat_map(|(p, _)| p.tokens.iter().flatten().copied()).collect();
+        let more: Vec<f32> = rows.iter().flat_map(|(p, ..)| p.tokens.iter().flatten().copied()).collect();
         if !more.is_empty() {
-            let n = rows.first().map_or(0, |(p, _)| p.tokens.len());
+            let n = rows.first().map_or(0, |(p, ..)| p.tokens.len());
             let expected = rows.len() * n * d;
             if more.len() != expected || more.iter().any(|v| !v.is_finite()) {
                 return Err(Error::InvalidArgument {
@@ -269,8 +284,8 @@ impl SamModel {
             let more = Tensor::from_vec(more, (rows.len(), n, d), &self.device)?;
             tokens = if tokens.dim(1)? == 0 { more } else { Tensor::cat(&[&tokens, &more], 1)? };
         }
-        let masks: Vec<f32> = rows.iter().filter_map(|(p, _)| p.mask.as_ref()).flatten().copied().collect();
-        let masks = if rows.iter().all(|(p, _)| p.mask.is_none()) {
+        let masks: Vec<f32> = rows.iter().filter_map(|(p, ..)| p.mask.as_ref()).flatten().copied().collect();
+        let masks = if rows.iter().all(|(p, ..)| p.mask.is_none()) {
             None
         } else if masks.len() == rows.len() * side * side && masks.iter().all(|v| v.is_finite()) {
             Some(Tensor::from_vec(masks, (rows.len(), side, side), &self.device)?)
@@ -283,9 +298,13 @@ impl SamModel {
         };
         let dense = self.sam.prompts.dense(masks.as_ref())?;
         let positions = self.sam.prompts.dense_positions();
-        let all = self.sam.decoder.forward(&embedding.features, positions, &tokens, &dense)?;
-        let logits = all.logits.flatten(2, 3)?.to_vec3::<f32>()?;
-        Ok(logits.into_iter().zip(all.iou.to_vec2::<f32>()?).map(|(logits, iou)| RowMasks { logits, iou }).collect())
+        let choose = |row: usize, iou: &[f32]| rows.get(row).map_or(0, |(.., choice)| choice.of(iou));
+        let all = self.sam.decoder.forward_choosing(&embedding.features, positions, &tokens, &dense, choose)?;
+        let logits = all.logits.flatten_from(1)?.to_vec2::<f32>()?;
+        let rows = logits.into_iter().zip(&all.iou).zip(&all.chosen);
+        Ok(rows
+            .map(|((low_res, iou), &mask)| Decoded { low_res, iou: iou.get(mask).copied().unwrap_or_default(), mask })
+            .collect())
     }
 
     /// A mask's logits at the picture's own size.
@@ -311,21 +330,15 @@ impl SamModel {
     }
 }
 
-struct RowMasks {
-    logits: Vec<Vec<f32>>,
-    iou: Vec<f32>,
-}
+/// A prompt, its tokens, and which mask shall answer it.
+type Row<'a> = (&'a PromptSet, &'a Sparse, Choice);
 
-fn pick(row: RowMasks, choice: Choice) -> Decoded {
-    let mut mask = 0;
-    if choice == Choice::Best {
-        mask = 1;
-        for n in 2..row.iou.len() {
-            if row.iou[n] > row.iou[mask] {
-                mask = n;
-            }
+impl Choice {
+    /// Which of the masks with these predicted IoUs it is.
+    fn of(self, iou: &[f32]) -> usize {
+        match self {
+            Self::Single => 0,
+            Self::Best => (2..iou.len()).fold(1, |best, n| if iou[n] > iou[best] { n } else { best }),
         }
     }
-    let iou = row.iou.get(mask).copied().unwrap_or_default();
-    Decoded { low_res: row.logits.into_iter().nth(mask).unwrap_or_default(), iou, mask }
 }

@@ -1,5 +1,7 @@
 //! One safe door to the `gemm` crate, for row-major matrices.
 
+use crate::ops::share;
+
 /// A matrix operand: row-major values and whether it is used transposed.
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'a> {
@@ -35,25 +37,85 @@ impl<'a> Operand<'a> {
 /// `out = a · b`, or `out += a · b` with `add`; `out` is row-major. One thread, so the order of sums is fixed.
 #[allow(unsafe_code)]
 pub(crate) fn matmul(out: &mut [f32], a: Operand<'_>, b: Operand<'_>, add: bool) {
+    let (m, n) = sizes(out, a, b);
+    // SAFETY: `sizes` checked that all of `out`, which is borrowed exclusively, is `m × n` numbers.
+    unsafe { product(out.as_mut_ptr(), n, (0, m), (0, n), a, b, add) };
+}
+
+/// `out = a · b`, plus `bias` in every row; parts of fixed sizes are shared among threads (see [`share`]).
+#[allow(unsafe_code)]
+pub(crate) fn matmul_shared(out: &mut [f32], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>) {
+    /// Where all parts write, each its own numbers.
+    struct Target(*mut f32);
+    // SAFETY: the parts below are disjoint rectangles of one exclusively borrowed matrix.
+    unsafe impl Sync for Target {}
+    impl Target {
+        fn at(&self, n: usize) -> *mut f32 {
+            self.0.wrapping_add(n)
+        }
+    }
+    let (m, n) = sizes(out, a, b);
+    assert!(bias.is_none_or(|b| b.len() == n), "one bias a column");
+    let (rows, columns) = part(m, n, a.shape().1);
+    let target = Target(out.as_mut_ptr());
+    let parts = (0..m).step_by(rows).flat_map(|r| (0..n).step_by(columns).map(move |c| (r, c)));
+    share::each(parts, |(r, c)| {
+        let (rows, columns) = (rows.min(m - r), columns.min(n - c));
+        // SAFETY: rows `r..` and columns `c..` lie in the `m × n` numbers of `out`, and no other part has them.
+        unsafe {
+            for (row, bias) in (r..r + rows).filter_map(|row| Some((row, bias?))) {
+                target.at(row * n + c).copy_from_nonoverlapping(bias[c..c + columns].as_ptr(), columns);
+            }
+            product(target.at(r * n + c), n, (r, rows), (c, columns), a, b, bias.is_some());
+        }
+    });
+}
+
+/// Rows and columns of a part of an `m × n` product of inner size `k`: about 4 million multiply-adds and more, at most
+/// sixteen parts along the longer side, in whole tiles of every kernel of `gemm`.
+fn part(m: usize, n: usize, k: usize) -> (usize, usize) {
+    let parts = (m * n * k >> 22).clamp(1, 16);
+    let size = |n: usize| n.div_ceil(parts).next_multiple_of(96);
+    if m > 2 * n { (size(m), n.max(1)) } else { (m.max(1), size(n)) }
+}
+
+/// (rows, columns) of a product whose sizes fit.
+fn sizes(out: &[f32], a: Operand<'_>, b: Operand<'_>) -> (usize, usize) {
     let ((m, k), (k2, n)) = (a.shape(), b.shape());
     assert_eq!(k, k2, "inner sizes of a product");
     assert_eq!(out.len(), m * n, "size of a product");
+    (m, n)
+}
+
+/// `rows` and `columns` (first, number) of `a · b`, written to or added to `out`, whose rows are `stride` apart.
+///
+/// # Safety
+/// `a` and `b` fit and have these rows and columns; `out` may be written at all numbers of the part and is read nowhere else.
+#[allow(unsafe_code)]
+unsafe fn product(
+    out: *mut f32,
+    stride: usize,
+    rows: (usize, usize),
+    columns: (usize, usize),
+    a: Operand<'_>,
+    b: Operand<'_>,
+    add: bool,
+) {
     let ((acs, ars), (bcs, brs)) = (a.strides(), b.strides());
-    // SAFETY: the asserts above and in `Operand::new` make every element that the strides reach lie inside its slice;
-    // `out` is borrowed exclusively, so it overlaps neither operand.
+    // SAFETY: the caller vouches for the sizes, and `Operand::new` for its slice.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
+            rows.1,
+            columns.1,
+            a.shape().1,
+            out,
             1,
-            n as isize,
+            stride as isize,
             add,
-            a.values.as_ptr(),
+            a.values.as_ptr().wrapping_offset(rows.0 as isize * ars),
             acs,
             ars,
-            b.values.as_ptr(),
+            b.values.as_ptr().wrapping_offset(columns.0 as isize * bcs),
             bcs,
             brs,
             1.0f32,

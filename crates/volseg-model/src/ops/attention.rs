@@ -1,4 +1,4 @@
-use super::{basic, like, read, stored};
+use super::{basic, like, read, share, stored};
 use crate::grad_ops::activation::fast_exp;
 use crate::grad_ops::dispatch::dispatched;
 use crate::grad_ops::gemm::{Operand, matmul};
@@ -49,14 +49,19 @@ impl Sizes {
         1.0 / (self.width() as f32).sqrt()
     }
 
-    /// Calls `each(row, head, first query number, first key number)`; the offsets honour batches of 1.
+    /// Calls `each(head, first query number, first key number)` for row `b`; the offsets honour batches of 1.
+    fn heads_of(&self, b: usize, mut each: impl FnMut(usize, usize, usize)) {
+        let q = if self.batch[0] == 1 { 0 } else { b };
+        let k = if self.batch[1] == 1 { 0 } else { b };
+        for h in 0..self.heads {
+            each(h, q * self.n * self.d, k * self.m * self.d);
+        }
+    }
+
+    /// [`Sizes::heads_of`] for all rows: `each(row, head, first query number, first key number)`.
     fn each(&self, mut each: impl FnMut(usize, usize, usize, usize)) {
         for b in 0..self.batch[2] {
-            let q = if self.batch[0] == 1 { 0 } else { b };
-            let k = if self.batch[1] == 1 { 0 } else { b };
-            for h in 0..self.heads {
-                each(b, h, q * self.n * self.d, k * self.m * self.d);
-            }
+            self.heads_of(b, |h, q, k| each(b, h, q, k));
         }
     }
 }
@@ -144,16 +149,18 @@ impl CustomOp3 for Attention {
         let (q, k, v) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
         let (Sizes { n, m, d, .. }, w) = (z, z.width());
         let mut out = vec![0f32; z.batch[2] * n * d];
-        let (mut qh, mut kh, mut vh) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut s, mut o) = (vec![0f32; n * m], vec![0f32; n * w]);
-        z.each(|b, h, q0, k0| {
-            take(&q[q0..q0 + n * d], d, h * w, w, z.scale(), &mut qh);
-            take(&k[k0..k0 + m * d], d, h * w, w, 1.0, &mut kh);
-            take(&v[k0..k0 + m * d], d, h * w, w, 1.0, &mut vh);
-            matmul(&mut s, Operand::new(&qh, n, w), Operand::new(&kh, m, w).t(), false);
-            softmax_rows(&mut s, m);
-            matmul(&mut o, Operand::new(&s, n, m), Operand::new(&vh, m, w), false);
-            put(&o, w, 1.0, &mut out[b * n * d..(b + 1) * n * d], d, h * w);
+        share::each(out.chunks_exact_mut(n * d).enumerate(), |(b, out)| {
+            let (mut qh, mut kh, mut vh) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut s, mut o) = (vec![0f32; n * m], vec![0f32; n * w]);
+            z.heads_of(b, |h, q0, k0| {
+                take(&q[q0..q0 + n * d], d, h * w, w, z.scale(), &mut qh);
+                take(&k[k0..k0 + m * d], d, h * w, w, 1.0, &mut kh);
+                take(&v[k0..k0 + m * d], d, h * w, w, 1.0, &mut vh);
+                matmul(&mut s, Operand::new(&qh, n, w), Operand::new(&kh, m, w).t(), false);
+                softmax_rows(&mut s, m);
+                matmul(&mut o, Operand::new(&s, n, m), Operand::new(&vh, m, w), false);
+                put(&o, w, 1.0, out, d, h * w);
+            });
         });
         Ok((stored(out), Shape::from((z.batch[2], n, d))))
     }

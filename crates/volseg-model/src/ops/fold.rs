@@ -1,4 +1,4 @@
-use super::{like, read, stored};
+use super::{like, read, share, stored};
 use crate::grad_ops::values;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -70,39 +70,55 @@ impl Pixels {
         self.window.size * self.window.size * self.c
     }
 
-    /// Visits the runs of all windows of one picture that lie inside it: `each(offset in rows, offset in pixels, length)`.
-    fn runs(&self, mut each: impl FnMut(usize, usize, usize)) {
+    /// Visits the runs of row `ky` of the windows of row `oy` that lie inside the picture:
+    /// `each(offset in rows, offset in pixels, length)`, both from the beginning of their line.
+    fn runs(&self, ky: usize, mut each: impl FnMut(usize, usize, usize)) {
         let Window { size, stride, pad } = self.window;
-        for oy in 0..self.oh {
-            for ky in 0..size {
-                let Some(y) = (oy * stride + ky).checked_sub(pad).filter(|&y| y < self.h) else { continue };
-                for ox in 0..self.ow {
-                    let x = ox * stride;
-                    let (first, end) = (pad.saturating_sub(x), size.min((self.w + pad).saturating_sub(x)));
-                    if first < end {
-                        let row = (oy * self.ow + ox) * self.row() + (ky * size + first) * self.c;
-                        each(row, (y * self.w + x + first - pad) * self.c, (end - first) * self.c);
-                    }
-                }
+        for ox in 0..self.ow {
+            let x = ox * stride;
+            let (first, end) = (pad.saturating_sub(x), size.min((self.w + pad).saturating_sub(x)));
+            if first < end {
+                let row = ox * self.row() + (ky * size + first) * self.c;
+                each(row, (x + first - pad) * self.c, (end - first) * self.c);
             }
         }
     }
 
+    /// The line of pixels that row `ky` of the windows of row `oy` lies on, if it is inside the picture.
+    fn line(&self, oy: usize, ky: usize) -> Option<usize> {
+        (oy * self.window.stride + ky).checked_sub(self.window.pad).filter(|&y| y < self.h)
+    }
+
     fn unfold(&self, pixels: &[f32]) -> Vec<f32> {
-        let (picture, rows) = (self.h * self.w * self.c, self.oh * self.ow * self.row());
-        let mut out = vec![0f32; pixels.len() / picture.max(1) * rows];
-        for (o, p) in out.chunks_exact_mut(rows.max(1)).zip(pixels.chunks_exact(picture.max(1))) {
-            self.runs(|r, s, n| o[r..r + n].copy_from_slice(&p[s..s + n]));
-        }
+        let (line, rows) = (self.w * self.c, self.ow * self.row());
+        let picture = self.h * line;
+        let mut out = vec![0f32; pixels.len() / picture.max(1) * self.oh * rows];
+        share::each(out.chunks_exact_mut(rows.max(1)).enumerate(), |(n, out)| {
+            let (picture, oy) = (&pixels[n / self.oh * picture..], n % self.oh);
+            for ky in 0..self.window.size {
+                if let Some(y) = self.line(oy, ky) {
+                    self.runs(ky, |r, s, n| out[r..r + n].copy_from_slice(&picture[y * line + s..][..n]));
+                }
+            }
+        });
         out
     }
 
     fn fold(&self, rows: &[f32]) -> Vec<f32> {
-        let (picture, size) = (self.h * self.w * self.c, self.oh * self.ow * self.row());
-        let mut out = vec![0f32; rows.len() / size.max(1) * picture];
-        for (o, q) in out.chunks_exact_mut(picture.max(1)).zip(rows.chunks_exact(size.max(1))) {
-            self.runs(|r, s, n| o[s..s + n].iter_mut().zip(&q[r..r + n]).for_each(|(o, v)| *o += v));
-        }
+        let (line, row) = (self.w * self.c, self.ow * self.row());
+        let size = self.oh * row;
+        let mut out = vec![0f32; rows.len() / size.max(1) * self.h * line];
+        share::each(out.chunks_exact_mut(line.max(1)).enumerate(), |(n, out)| {
+            let (rows, y) = (&rows[n / self.h * size..], n % self.h);
+            // Windows in their order, so that sums do not depend on how lines are shared out.
+            for (oy, ky) in (0..self.oh).flat_map(|oy| (0..self.window.size).map(move |ky| (oy, ky))) {
+                if self.line(oy, ky) == Some(y) {
+                    self.runs(ky, |r, s, n| {
+                        out[s..s + n].iter_mut().zip(&rows[oy * row + r..][..n]).for_each(|(o, v)| *o += v);
+                    });
+                }
+            }
+        });
         out
     }
 }

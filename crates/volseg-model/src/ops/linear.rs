@@ -1,5 +1,5 @@
 use super::{basic, like, read, stored};
-use crate::grad_ops::gemm::{Operand, matmul};
+use crate::grad_ops::gemm::{Operand, matmul_shared};
 use crate::grad_ops::values;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -9,6 +9,8 @@ pub struct Linear {
     /// How the stored weight becomes a matrix `[out, in]`.
     matrix: fn(&Tensor) -> Result<Tensor>,
     bias: Option<Tensor>,
+    /// How often the bias stands side by side in a row of the output.
+    repeats: usize,
     /// The matrix of a frozen weight as `[in, out]`, the order in which the product reads it fastest.
     ready: Option<Tensor>,
 }
@@ -19,7 +21,7 @@ impl Linear {
     /// # Errors
     /// Only if the backend fails.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
-        Self::with_matrix(weight, bias, |w| Ok(w.clone()))
+        Self::with_matrix(weight, bias, 1, |w| Ok(w.clone()))
     }
 
     /// From a convolution's weight `[out, in, k, k]`; the input is what [`unfold`](super::unfold) gives.
@@ -27,22 +29,29 @@ impl Linear {
     /// # Errors
     /// Only if the backend fails.
     pub fn of_patches(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
-        Self::with_matrix(weight, bias, |w| w.permute((0, 2, 3, 1))?.contiguous()?.flatten_from(1))
+        Self::with_matrix(weight, bias, 1, |w| w.permute((0, 2, 3, 1))?.contiguous()?.flatten_from(1))
     }
 
-    /// From a transposed convolution's weight `[in, out, k, k]`; the output is what [`fold`](super::fold) takes.
+    /// From a transposed convolution's weight `[in, out, k, k]`; the output is what [`fold`](super::fold) takes. A bias is
+    /// right only for windows that do not overlap.
     ///
     /// # Errors
     /// Only if the backend fails.
-    pub fn to_patches(weight: Tensor) -> Result<Self> {
-        Self::with_matrix(weight, None, |w| w.permute((2, 3, 1, 0))?.contiguous()?.flatten_to(2))
+    pub fn to_patches(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let repeats = weight.dim(2)? * weight.dim(3)?;
+        Self::with_matrix(weight, bias, repeats, |w| w.permute((2, 3, 1, 0))?.contiguous()?.flatten_to(2))
     }
 
-    fn with_matrix(weight: Tensor, bias: Option<Tensor>, matrix: fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+    fn with_matrix(
+        weight: Tensor,
+        bias: Option<Tensor>,
+        repeats: usize,
+        matrix: fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Self> {
         let ready = if weight.track_op() { None } else { Some(matrix(&weight)?.t()?.contiguous()?) };
         // A frozen weight is kept once, not in both orders.
         let weight = if let Some(ready) = &ready { ready.clone() } else { weight };
-        Ok(Self { weight, matrix, bias, ready })
+        Ok(Self { weight, matrix, bias, repeats, ready })
     }
 
     /// `x [.., in]` -> `[.., out]`.
@@ -55,11 +64,14 @@ impl Linear {
             Some(w) => (w.clone(), Product { transposed: false, frozen: true }),
             None => ((self.matrix)(&self.weight)?, Product { transposed: true, frozen: false }),
         };
+        let repeated =
+            if self.repeats == 1 { None } else { self.bias.as_ref().map(|b| b.repeat(self.repeats)).transpose()? };
+        let bias = repeated.as_ref().or(self.bias.as_ref());
         if !x.device().is_cpu() {
             let weight = if op.transposed { weight.t()? } else { weight };
-            return basic::linear(&x, &weight, self.bias.as_ref());
+            return basic::linear(&x, &weight, bias);
         }
-        match &self.bias {
+        match bias {
             Some(b) => x.apply_op3(&weight, b, op),
             None => x.apply_op2(&weight, op),
         }
@@ -96,12 +108,8 @@ impl Product {
         }
         let m = dims.iter().product();
         dims.push(n);
-        let mut out = Vec::with_capacity(m * n);
-        match b {
-            Some(b) => (0..m).for_each(|_| out.extend_from_slice(b)),
-            None => out.resize(m * n, 0.0),
-        }
-        matmul(&mut out, Operand::new(x, m, k), w, b.is_some());
+        let mut out = vec![0f32; m * n];
+        matmul_shared(&mut out, Operand::new(x, m, k), w, b);
         Ok((stored(out), Shape::from(dims)))
     }
 
@@ -113,7 +121,7 @@ impl Product {
                     let m = xs.len() / k.max(1);
                     let g = Operand::new(gs, m, n);
                     let mut dx = vec![0f32; xs.len()];
-                    matmul(&mut dx, g, wm.t(), false);
+                    matmul_shared(&mut dx, g, wm.t(), None);
                     let mut db = vec![0f32; n];
                     for row in gs.chunks_exact(n) {
                         db.iter_mut().zip(row).for_each(|(d, g)| *d += g);
@@ -124,9 +132,9 @@ impl Product {
                         let mut dw = vec![0f32; ws.len()];
                         let x = Operand::new(xs, m, k);
                         if self.transposed {
-                            matmul(&mut dw, g.t(), x, false);
+                            matmul_shared(&mut dw, g.t(), x, None);
                         } else {
-                            matmul(&mut dw, x.t(), g, false);
+                            matmul_shared(&mut dw, x.t(), g, None);
                         }
                         like(dw, w)?
                     };
@@ -205,7 +213,7 @@ impl CustomOp2 for Batched {
         let (x, y) = (values(s1, l1)?, values(s2, l2)?);
         let mut out = vec![0f32; b * m * n];
         for ((o, x), y) in out.chunks_exact_mut(m * n).zip(x.chunks_exact(m * k)).zip(y.chunks_exact(n * k)) {
-            matmul(o, Operand::new(x, m, k), Operand::new(y, n, k).t(), false);
+            matmul_shared(o, Operand::new(x, m, k), Operand::new(y, n, k).t(), None);
         }
         Ok((stored(out), Shape::from((b, m, n))))
     }
@@ -219,8 +227,8 @@ impl CustomOp2 for Batched {
                     let grads = da.chunks_exact_mut(m * k).zip(dc.chunks_exact_mut(n * k));
                     for ((da, dc), ((x, y), g)) in grads.zip(inputs) {
                         let g = Operand::new(g, m, n);
-                        matmul(da, g, Operand::new(y, n, k), false);
-                        matmul(dc, g.t(), Operand::new(x, m, k), false);
+                        matmul_shared(da, g, Operand::new(y, n, k), None);
+                        matmul_shared(dc, g.t(), Operand::new(x, m, k), None);
                     }
                     Ok(())
                 })

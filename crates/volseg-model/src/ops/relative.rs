@@ -1,5 +1,5 @@
-use super::attention::{softmax_backward, softmax_row};
-use super::{basic, like, read, stored};
+use super::attention::{put, softmax_backward, softmax_row};
+use super::{basic, like, read, share, stored};
 use crate::grad_ops::dispatch::dispatched;
 use crate::grad_ops::gemm::{Operand, matmul};
 use crate::grad_ops::values;
@@ -145,33 +145,38 @@ impl CustomOp3 for Grid {
         let (k, keys, tokens) = (self.window, self.window * self.window, self.side * self.side);
         let scale = 1.0 / (w as f32).sqrt();
         let tables = Operand::new(tables, 2 * (2 * k - 1), w).t();
-        let mut out = vec![0f32; b * tokens * d];
-        let (mut q, mut key, mut v) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut s, mut r, mut o, mut line) = (Vec::new(), Vec::new(), Vec::new(), vec![0f32; k]);
-        for (out, qkv) in out.chunks_exact_mut(tokens * d).zip(qkv.chunks_exact(tokens * 3 * d)) {
-            let gather = Gather { qkv, bias, d, w };
-            for tile in self.tiles() {
-                for h in 0..self.heads {
-                    gather.places(&tile, d + h * w, &mut key);
-                    gather.places(&tile, 2 * d + h * w, &mut v);
-                    let (km, vm) = (Operand::new(&key, keys, w), Operand::new(&v, keys, w));
-                    for real in tile.real.chunks((LOGITS / keys).max(16)) {
-                        let n = real.len();
-                        gather.real(real, h * w, &mut q);
-                        let qm = Operand::new(&q, n, w);
-                        s.resize(n * keys, 0.0);
-                        r.resize(n * 2 * (2 * k - 1), 0.0);
-                        o.resize(n * w, 0.0);
-                        matmul(&mut s, qm, km.t(), false);
-                        matmul(&mut r, qm, tables, false);
-                        relative_softmax(&mut s, &r, real, k, scale, &mut line);
-                        matmul(&mut o, Operand::new(&s, n, keys), vm, false);
-                        for (o, &(t, ..)) in o.chunks_exact(w).zip(real) {
-                            out[t * d + h * w..][..w].copy_from_slice(o);
-                        }
+        let tiles = self.tiles();
+        let parts: Vec<(usize, usize)> = (0..b).flat_map(|i| (0..self.heads).map(move |h| (i, h))).collect();
+        let answers = share::map(&parts, |&(i, h)| {
+            let gather = Gather { qkv: &qkv[i * tokens * 3 * d..][..tokens * 3 * d], bias, d, w };
+            let (mut q, mut key, mut v) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut s, mut r, mut o, mut line) = (Vec::new(), Vec::new(), Vec::new(), vec![0f32; k]);
+            let mut out = vec![0f32; tokens * w];
+            for tile in &tiles {
+                gather.places(tile, d + h * w, &mut key);
+                gather.places(tile, 2 * d + h * w, &mut v);
+                let (km, vm) = (Operand::new(&key, keys, w), Operand::new(&v, keys, w));
+                for real in tile.real.chunks((LOGITS / keys).max(16)) {
+                    let n = real.len();
+                    gather.real(real, h * w, &mut q);
+                    let qm = Operand::new(&q, n, w);
+                    s.resize(n * keys, 0.0);
+                    r.resize(n * 2 * (2 * k - 1), 0.0);
+                    o.resize(n * w, 0.0);
+                    matmul(&mut s, qm, km.t(), false);
+                    matmul(&mut r, qm, tables, false);
+                    relative_softmax(&mut s, &r, real, k, scale, &mut line);
+                    matmul(&mut o, Operand::new(&s, n, keys), vm, false);
+                    for (o, &(t, ..)) in o.chunks_exact(w).zip(real) {
+                        out[t * w..][..w].copy_from_slice(o);
                     }
                 }
             }
+            out
+        });
+        let mut out = vec![0f32; b * tokens * d];
+        for (&(i, h), answer) in parts.iter().zip(&answers) {
+            put(answer, w, 1.0, &mut out[i * tokens * d..][..tokens * d], d, h * w);
         }
         Ok((stored(out), Shape::from((b, tokens, d))))
     }

@@ -72,7 +72,7 @@ fn convolutions_by_windows() {
         compare(
             &[&[2, 3, 5, 3], &[3, 4, size, size]],
             |t| {
-                let x = Linear::to_patches(t[1].clone()).unwrap().forward(&t[0]).unwrap();
+                let x = Linear::to_patches(t[1].clone(), None).unwrap().forward(&t[0]).unwrap();
                 fold(&x, Window { size, stride, pad }, 6, 10).unwrap()
             },
             |t| last(&first(&t[0]).conv_transpose2d(&t[1], pad, 0, stride, 1).unwrap()),
@@ -162,4 +162,40 @@ fn square_resizing_has_the_rule_of_torch() {
     let expected = volseg_geometry::resize_bilinear(&flat, 5, 5, 13, 13);
     let expected = Tensor::from_vec(expected, (1, 13, 13), &Device::Cpu).unwrap();
     assert!(far(&resize_square(&x, 13).unwrap(), &expected) < 1e-6);
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let (d, grid) = (192, Grid { side: 20, window: 14, heads: 4 });
+    let shapes: [&[usize]; 8] =
+        [&[2, 400, d], &[3 * d, d], &[3 * d], &[2, 27, d / 4], &[d], &[4 * d, d], &[d, 48, 2, 2], &[2, 400, d]];
+    let answer = || {
+        let vars: Vec<Var> =
+            shapes.iter().enumerate().map(|(i, s)| Var::from_tensor(&noise(s, i as u32 + 1)).unwrap()).collect();
+        let t: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+        let qkv = Linear::new(t[1].clone(), Some(t[2].clone())).unwrap().forward(&t[0]).unwrap();
+        let x = relative_attention(&qkv, &t[3], &t[2], grid).unwrap();
+        let x = crate::grad_ops::layer_norm(&x, &t[4], &t[4], 1e-6).unwrap();
+        let wide = Linear::new(t[5].clone(), None).unwrap().forward(&x).unwrap();
+        let wide = crate::grad_ops::gelu(&wide).unwrap();
+        let x = (attention(&x, &t[7], &x, 8).unwrap() + wide.narrow(2, 0, d).unwrap()).unwrap();
+        let x = Linear::to_patches(t[6].clone(), None).unwrap().forward(&x.reshape((2, 20, 20, d)).unwrap()).unwrap();
+        let x = fold(&x, Window { size: 2, stride: 2, pad: 0 }, 40, 40).unwrap();
+        let windows = unfold(&x, Window { size: 3, stride: 1, pad: 1 }).unwrap();
+        let products = matmul_transposed(&x.flatten(1, 2).unwrap(), &x.flatten(1, 2).unwrap()).unwrap();
+        let sum = (windows.sqr().unwrap().sum_all().unwrap() + products.sum_all().unwrap()).unwrap();
+        let grads = sum.backward().unwrap();
+        let bits = |t: &Tensor| {
+            t.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        let all = [&qkv, &wide, &x, &products].map(bits).into_iter();
+        all.chain(vars.iter().map(|v| bits(grads.get(v).expect("a gradient")))).collect::<Vec<_>>()
+    };
+    let pool = |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+    let alone = answer();
+    assert!(alone.iter().flatten().all(|&b| f32::from_bits(b).is_finite()));
+    for n in [1, 2, 3] {
+        assert!(pool(n).install(answer) == alone, "{n} threads");
+    }
+    assert!(pool(2).install(|| on_this_thread(answer)) == alone);
 }

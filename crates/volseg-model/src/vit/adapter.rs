@@ -32,7 +32,7 @@ impl Adapter {
         Ok(Self {
             gate: [gate("0", d / 4, d)?, gate("2", d, d / 4)?],
             down: patches(w, &format!("{name}.spatial.0"), [d, d, 3, 3], false)?,
-            up: Linear::to_patches(up)?,
+            up: Linear::to_patches(up, None)?,
             norm: Norm::new(w, &format!("{name}.norm"), d, EPS)?,
         })
     }
