@@ -1,5 +1,5 @@
 //! Antialiased resizing of 8-bit pictures, equal to the Python imaging library's to the last bit: whole-number weights of 22
-//! bits, columns first, rounded to 8 bits after each pass.
+//! bits, columns first, rounded to 8 bits after each pass. (Its version 13 takes rows first in some tall pictures: one grey level apart.)
 
 /// The filter, which widens with the scale where the picture becomes smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! In a volume, slices are joined: an organ is looked for in the run of slices whose similarity with its text speaks for it,
 //! its maps are smoothed across slices, its parts are taken in 3D, its boxes change smoothly.
 
+mod edges;
 mod look;
 mod place;
 mod presence;
@@ -12,6 +13,7 @@ pub use presence::Calibration;
 use crate::Error;
 use crate::crf::{CrfSettings, DenseCrf, Guide};
 use crate::saliency::{Cam, Saliency, stretch};
+use edges::EdgeCalibration;
 use look::Look;
 use place::{Parts, points, smooth_boxes};
 use presence::{interval, probability, relative, smoothed};
@@ -111,6 +113,8 @@ pub struct Trace {
     pub mask_pixels: usize,
     /// Whether slices were joined.
     pub joined: bool,
+    /// Whether the mask's box was corrected by the weights' calibration of edges.
+    pub box_calibrated: bool,
 }
 
 /// A prompt for one target on one slice.
@@ -287,7 +291,8 @@ pub fn prompts(
     let masked = masks(&look, &cams, request)?;
     timings.crf_runs = timings.maps;
     timings.crf_s = began.elapsed().as_secs_f64() - timings.presence_s - timings.saliency_s;
-    let maker = Maker { look: &look, image, targets, request, joined, sided };
+    let edges = EdgeCalibration::of(model);
+    let maker = Maker { look: &look, image, targets, request, edges: &edges, joined, sided };
     let mut prompts = Vec::new();
     for t in 0..targets.len() {
         let (mut made, missing) = maker.target(t, &cams, &masked);
@@ -425,6 +430,7 @@ struct Maker<'a> {
     image: &'a Image,
     targets: &'a [Target],
     request: &'a ChainRequest,
+    edges: &'a EdgeCalibration,
     joined: bool,
     sided: bool,
 }
@@ -463,7 +469,10 @@ impl Maker<'_> {
                 smooth_boxes(&mut boxes);
             }
             for ((&s, mask), bounds) in slices.iter().zip(&masks).zip(boxes) {
-                let Some(bounds) = bounds else { continue };
+                let Some(mut bounds) = bounds else { continue };
+                let corrected = self.edges.apply(self.targets[t].organ, bounds, self.look.size);
+                let corrected = corrected.filter(|_| fallback == Fallback::None);
+                bounds = corrected.unwrap_or(bounds);
                 let peak = cams[s].iter().find(|c| c.0 == t).map_or(0.0, |c| c.1.peak);
                 let trace = Trace {
                     text: self.targets[t].text.clone(),
@@ -474,6 +483,7 @@ impl Maker<'_> {
                     parts: found,
                     mask_pixels: mask.iter().filter(|&&v| v != 0).count(),
                     joined: self.joined,
+                    box_calibrated: corrected.is_some(),
                 };
                 made.push(self.prompt(t, s, mask, bounds, map(s), trace));
             }
