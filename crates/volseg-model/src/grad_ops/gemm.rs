@@ -74,7 +74,7 @@ pub(crate) fn matmul_shared(out: &mut [f32], a: Operand<'_>, b: Operand<'_>, bia
 /// Rows and columns of a part of an `m × n` product of inner size `k`: about 4 million multiply-adds and more, at most
 /// sixteen parts along the longer side, in whole tiles of every kernel of `gemm`.
 fn part(m: usize, n: usize, k: usize) -> (usize, usize) {
-    let parts = (m * n * k >> 22).clamp(1, 16);
+    let parts = ((m * n * k) >> 22).clamp(1, 16);
     let size = |n: usize| n.div_ceil(parts).next_multiple_of(96);
     if m > 2 * n { (size(m), n.max(1)) } else { (m.max(1), size(n)) }
 }
