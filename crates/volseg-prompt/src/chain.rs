@@ -15,7 +15,7 @@ use crate::crf::{CrfSettings, DenseCrf, Guide};
 use crate::saliency::{Cam, Saliency, stretch};
 use edges::EdgeCalibration;
 use look::Look;
-use place::{Parts, points, smooth_boxes};
+use place::{Parts, points_within, smooth_boxes};
 use presence::{interval, probability, relative, smoothed};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -503,7 +503,7 @@ impl Maker<'_> {
     ) -> ChainPrompt {
         let [w, _] = self.look.size;
         let seed = format!("{} {} {} {slice}", self.request.seed, self.image.sha256, self.targets[t].text);
-        let chosen = points(mask, self.request.points, seed.as_bytes());
+        let chosen = points_within(mask, w, bounds, self.request.points, seed.as_bytes());
         let [ax, ay] = self.look.to_stored(bounds.x0, bounds.y0);
         let [bx, by] = self.look.to_stored(bounds.x1, bounds.y1);
         let [sw, sh] = self.look.stack.size;

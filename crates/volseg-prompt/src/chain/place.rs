@@ -119,8 +119,21 @@ pub(super) fn smooth_boxes(boxes: &mut [Option<PixelBox>]) {
     }
 }
 
+/// As [`points`], from the pixels whose centres lie in `bounds`, so that a prompt does not contradict itself where its box is
+/// smaller than its mask (smoothed or calibrated edges); from the whole mask if none does.
+pub(super) fn points_within(mask: &[u8], width: usize, bounds: PixelBox, n: usize, seed: &[u8]) -> Vec<usize> {
+    let mut inside = mask.to_vec();
+    for (p, v) in inside.iter_mut().enumerate() {
+        let (x, y) = ((p % width) as f32 + 0.5, (p / width) as f32 + 0.5);
+        if !(bounds.x0..=bounds.x1).contains(&x) || !(bounds.y0..=bounds.y1).contains(&y) {
+            *v = 0;
+        }
+    }
+    points(if inside.iter().any(|&v| v != 0) { &inside } else { mask }, n, seed)
+}
+
 /// `n` different pixels of a mask (all of them if it has fewer), uniform, drawn from `seed`.
-pub(super) fn points(mask: &[u8], n: usize, seed: &[u8]) -> Vec<usize> {
+fn points(mask: &[u8], n: usize, seed: &[u8]) -> Vec<usize> {
     let digest = volseg_io::sha256(seed);
     let start = digest.bytes().take(16).fold(0u64, |h, b| h.wrapping_mul(16).wrapping_add(u64::from(b)));
     let mut random = ChaCha8Rng::seed_from_u64(start);
@@ -177,6 +190,9 @@ mod tests {
         assert_eq!((a.len(), &a), (5, &points(&mask, 5, b"7 liver")));
         assert!(a.iter().all(|&p| mask[p] == 1) && a != points(&mask, 5, b"8 liver"));
         assert_eq!(points(&[0, 1, 0], 4, b""), [1]);
+        let bounds = PixelBox { x0: 1.0, y0: 0.0, x1: 2.0, y1: 2.0 };
+        assert_eq!(points_within(&[1, 0, 1, 1, 1, 1], 3, bounds, 4, b""), [4]);
+        assert_eq!(points_within(&[1, 0, 0, 0, 0, 0], 3, bounds, 4, b""), [0]);
     }
 
     #[test]
