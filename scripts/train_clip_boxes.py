@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Calibration of a box's edges, the last step of the image-text stand-in: each edge of the box that `volseg prompt` makes is mapped by a line
 of its own (least squares against the edges of the true boxes, in shares of the picture) on the training part of a picture set.
-Writes the lines into the weights' metadata (`boxes`), beside those of other organs. No tensor changes.
+Writes the lines into the weights' metadata (`boxes`), by modality and organ. No tensor changes.
 
     python3 scripts/train_clip_boxes.py --volseg target/release/volseg --weights crates/volseg-model/weights/clip.safetensors \
         --data ../shared/data/cxr-lungs --organ lungs --modality xray --split run/split.json
@@ -36,7 +36,6 @@ a = p.parse_args()
 
 header, tensors = parts(a.weights)
 lines = json.loads(header["__metadata__"].get("boxes", "{}"))
-lines.pop(a.organ, None)
 ours, truth = [], []
 with tempfile.TemporaryDirectory() as tmp:
     bare, out = pathlib.Path(tmp) / "bare.safetensors", pathlib.Path(tmp) / "p.json"
@@ -56,7 +55,7 @@ with tempfile.TemporaryDirectory() as tmp:
             ours.append(prompt["box"] / scale)
             truth.append(numpy.array([x.min(), y.min(), x.max() + 1, y.max() + 1]) / scale)
 ours, truth = numpy.array(ours), numpy.array(truth)
-lines[a.organ] = [[round(float(v), 4) for v in numpy.polyfit(ours[:, e], truth[:, e], 1)] for e in range(4)]
+lines.setdefault(a.modality, {})[a.organ] = [[round(float(v), 4) for v in numpy.polyfit(ours[:, e], truth[:, e], 1)] for e in range(4)]
 header["__metadata__"]["boxes"] = json.dumps(lines, sort_keys=True)
 write(a.weights, header, tensors)
-print(f"{len(ours)} pictures; slope and offset of x0, y0, x1, y1: {lines[a.organ]}")
+print(f"{len(ours)} pictures; slope and offset of x0, y0, x1, y1: {lines[a.modality][a.organ]}")

@@ -194,3 +194,34 @@ fn the_chain_runs_in_segment_and_its_file_can_be_used_again() {
         .success();
     assert_eq!(fs::read(at("chain.png")).unwrap(), fs::read(at("again.png")).unwrap());
 }
+
+#[test]
+fn metadata_that_cannot_be_read_is_an_error_and_calibrations_are_of_their_own_modality() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, weights, out) = (xray(dir.path()), dir.path().join("w.safetensors"), dir.path().join("p.json"));
+    let shipped = fs::read(crates("volseg-model/weights/clip.safetensors")).unwrap();
+    let split = 8 + u64::from_le_bytes(shipped[..8].try_into().unwrap()) as usize;
+    let run = |name: &str, text: &str, code: i32| {
+        let mut header: Value = serde_json::from_slice(&shipped[8..split]).unwrap();
+        header["__metadata__"][name] = text.into();
+        let mut header = header.to_string();
+        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+        let parts = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &shipped[split..]];
+        fs::write(&weights, parts.concat()).unwrap();
+        let args = ["--organs", "lungs", "--modality", "xray", "--no-cache", "--method", "gradcam"];
+        let output =
+            volseg().arg("prompt").arg(&input).arg("-o").arg(&out).arg("--source").arg(&weights).args(args).assert();
+        (String::from_utf8_lossy(&output.code(code).get_output().stderr).into_owned(), out.exists())
+    };
+    for (name, text) in
+        [("boxes", "{"), ("boxes", r#"{"xray":{"lungs":[[1,0]]}}"#), ("presence", "7"), ("saliency", "[")]
+    {
+        let (message, written) = run(name, text, 1);
+        assert!(message.contains(&format!("metadata `{name}`")) && !written, "{message}");
+    }
+    let lines = r#"{"lungs":[[1,0.1],[1,0],[1,0],[1,0]]}"#;
+    for (modality, calibrated) in [("ct", false), ("xray", true)] {
+        run("boxes", &format!(r#"{{"{modality}":{lines}}}"#), 0);
+        assert_eq!(json(&out)["prompts"][0]["trace"]["box_calibrated"], calibrated);
+    }
+}

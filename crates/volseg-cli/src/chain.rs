@@ -119,7 +119,7 @@ impl ChainArgs {
         }
         let (model, sha256) = load_source(&self.source)?;
         let folder = self.cache_folder();
-        let stated = Stated::of(&model);
+        let stated: Stated = model.stated("saliency")?.unwrap_or_default();
         let top_k = self.top_k.or(stated.top_k.filter(|&k| k > 0)).unwrap_or(PUBLISHED_TOP_K);
         let softmax_over = match self.softmax_over {
             Some(Over::All) => SoftmaxOver::All,
@@ -293,12 +293,6 @@ const PUBLISHED_TOP_K: usize = 300;
 struct Stated {
     top_k: Option<usize>,
     softmax_over: Option<SoftmaxOver>,
-}
-
-impl Stated {
-    fn of(model: &ClipModel) -> Self {
-        model.metadata.get("saliency").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-    }
 }
 
 fn load_source(name: &str) -> anyhow::Result<(ClipModel, String)> {

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use volseg_geometry::{LabelMap, Modality, OrganId, PixelBox, Plane, SliceStack, Volume, Window};
 use volseg_io::Image;
-use volseg_model::ops::on_this_thread;
 use volseg_model::picture::Picture;
 use volseg_model::prompt_encoder::Point;
 use volseg_model::sam::{Embedding, PromptSet, SamModel};
+use volseg_model::share::on_this_thread;
 
 /// One organ's answer on a slice: probabilities of the shown slice, row by row.
 struct Answer {

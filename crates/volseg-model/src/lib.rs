@@ -17,6 +17,7 @@ pub mod picture;
 pub mod prompt_encoder;
 pub mod resample;
 pub mod sam;
+pub mod share;
 pub mod vit;
 pub mod weights;
 

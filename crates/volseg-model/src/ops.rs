@@ -1,6 +1,6 @@
 //! Operations of the transformers, each with a forward pass on `f32` CPU tensors and a backward pass. Pixels-last-channel
 //! layout. Large ones share their work among the threads of a rayon pool, in parts that do not depend on the number of
-//! threads, so neither do the results; [`on_this_thread`] keeps to one thread, for callers with a slice for each.
+//! threads, so neither do the results; [`crate::share::on_this_thread`] keeps to one thread, for callers with a slice for each.
 //!
 //! Large matrices go to `gemm`; convolutions are a gather or scatter ([`unfold`], [`fold`]) beside a [`Linear`].
 
@@ -9,13 +9,11 @@ mod basic;
 mod fold;
 mod linear;
 mod relative;
-pub(crate) mod share;
 
 pub use attention::attention;
 pub use fold::{Window, fold, unfold};
 pub use linear::{Linear, matmul_transposed};
 pub use relative::{Grid, relative_attention};
-pub use share::{on_all_threads, on_this_thread};
 
 use candle_core::{CpuStorage, Result, Tensor};
 

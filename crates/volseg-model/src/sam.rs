@@ -2,9 +2,9 @@
 
 use crate::config::{Arch, SamConfig};
 use crate::mask_decoder::MaskDecoder;
-use crate::ops::{on_all_threads, on_this_thread};
 use crate::picture::{Picture, Placement, full_logits, predictor_input, sigmoid};
 use crate::prompt_encoder::{Point, PromptEncoder, Sparse};
+use crate::share::{on_all_threads, on_this_thread};
 use crate::vit::ImageEncoder;
 use crate::weights::{Weights, WeightsFile};
 use crate::{Error, Init};

@@ -191,7 +191,7 @@ pub struct Chain {
 /// Makes the prompts of one image. `progress(done, total)` is called from any thread; it answers whether to go on.
 ///
 /// # Errors
-/// No targets, an image without pixels, a stop, whatever the network meets.
+/// No targets, an image without pixels, metadata of the weights that cannot be read, a stop, whatever the network meets.
 pub fn prompts(
     image: &Image,
     model: &ClipModel,
@@ -211,7 +211,8 @@ pub fn prompts(
     let slices = look.stack.slices;
     let texts: Vec<String> = targets.iter().map(|t| t.text.clone()).collect();
     let features = model.encode_texts(&texts)?;
-    let calibration = Calibration::of(model);
+    let calibration = Calibration::of(model)?;
+    let edges = EdgeCalibration::of(model, request.modality)?;
     let joined = request.join && !image.is_picture() && slices > 1;
     let mut warnings = Vec::new();
     if !image.sides_known() && targets.iter().any(|t| Parts::of(t.organ, 0.1, true).side != 0) {
@@ -291,7 +292,6 @@ pub fn prompts(
     let masked = masks(&look, &cams, request)?;
     timings.crf_runs = timings.maps;
     timings.crf_s = began.elapsed().as_secs_f64() - timings.presence_s - timings.saliency_s;
-    let edges = EdgeCalibration::of(model);
     let maker = Maker { look: &look, image, targets, request, edges: &edges, joined, sided };
     let mut prompts = Vec::new();
     for t in 0..targets.len() {
@@ -469,10 +469,9 @@ impl Maker<'_> {
                 smooth_boxes(&mut boxes);
             }
             for ((&s, mask), bounds) in slices.iter().zip(&masks).zip(boxes) {
-                let Some(mut bounds) = bounds else { continue };
-                let corrected = self.edges.apply(self.targets[t].organ, bounds, self.look.size);
-                let corrected = corrected.filter(|_| fallback == Fallback::None);
-                bounds = corrected.unwrap_or(bounds);
+                let Some(bounds) = bounds else { continue };
+                let edges = (fallback == Fallback::None).then_some(self.edges);
+                let corrected = edges.and_then(|e| e.apply(self.targets[t].organ, bounds, self.look.size));
                 let peak = cams[s].iter().find(|c| c.0 == t).map_or(0.0, |c| c.1.peak);
                 let trace = Trace {
                     text: self.targets[t].text.clone(),
@@ -485,7 +484,7 @@ impl Maker<'_> {
                     joined: self.joined,
                     box_calibrated: corrected.is_some(),
                 };
-                made.push(self.prompt(t, s, mask, bounds, map(s), trace));
+                made.push(self.prompt(t, s, mask, corrected.unwrap_or(bounds), map(s), trace));
             }
         }
         let missing = made.is_empty();

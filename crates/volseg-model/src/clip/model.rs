@@ -121,6 +121,17 @@ impl ClipModel {
         Ok(Self { config, network, scale, metadata, words })
     }
 
+    /// What the file says under a name of its metadata, as JSON; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// A text of another form.
+    pub fn stated<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let read = |text: &String| {
+            serde_json::from_str(text).map_err(|e| Error::Malformed { reason: format!("its metadata `{name}`: {e}") })
+        };
+        self.metadata.get(name).map(read).transpose()
+    }
+
     /// Token ids of a text, cut to the model's context.
     ///
     /// # Errors

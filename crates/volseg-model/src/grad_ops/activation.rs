@@ -1,10 +1,7 @@
 use super::dispatch::dispatched;
 use super::{basic, values, with_values};
-use crate::ops::share;
+use crate::share;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
-
-/// Numbers that one thread takes at a time.
-const PART: usize = 48 * 1024;
 
 /// GELU in its exact (erf) form; erf by Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
 ///
@@ -100,14 +97,14 @@ impl CustomOp1 for Gelu {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = values(s, l)?;
         let mut out = vec![0f32; x.len()];
-        share::each(out.chunks_mut(PART).zip(x.chunks(PART)), |(o, x)| gelu_forward(x, o));
+        share::each(out.chunks_mut(share::PART).zip(x.chunks(share::PART)), |(o, x)| gelu_forward(x, o));
         Ok((CpuStorage::F32(out), l.shape().clone()))
     }
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let mut dx = vec![0f32; x.elem_count()];
         with_values(x, |xs| {
             with_values(grad, |gs| {
-                let parts = dx.chunks_mut(PART).zip(xs.chunks(PART).zip(gs.chunks(PART)));
+                let parts = dx.chunks_mut(share::PART).zip(xs.chunks(share::PART).zip(gs.chunks(share::PART)));
                 share::each(parts, |(d, (x, g))| gelu_backward(x, g, d));
                 Ok(())
             })

@@ -1,6 +1,6 @@
 //! One safe door to the `gemm` crate, for row-major matrices.
 
-use crate::ops::share;
+use crate::share;
 
 /// A matrix operand: row-major values and whether it is used transposed.
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 use super::dispatch::dispatched;
 use super::{basic, values, with_values};
-use crate::ops::share;
+use crate::share;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
@@ -212,9 +212,6 @@ impl CustomOp3 for GroupNorm {
     }
 }
 
-/// About as many numbers as one thread takes at a time.
-const PART: usize = 48 * 1024;
-
 struct LayerNorm {
     eps: f32,
 }
@@ -298,7 +295,7 @@ impl CustomOp3 for LayerNorm {
             candle_core::bail!("layer_norm: {:?} with {} channels", l1.dims(), gamma.len())
         }
         let mut out = vec![0f32; x.len()];
-        let part = (PART / gamma.len().max(1)).max(1) * gamma.len().max(1);
+        let part = gamma.len().max(1) * (share::PART / gamma.len().max(1)).max(1);
         share::each(out.chunks_mut(part).zip(x.chunks(part)), |(o, x)| layer_norm_rows(x, gamma, beta, self.eps, o));
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }

@@ -1,8 +1,9 @@
-use super::{basic, like, read, share, stored};
+use super::{basic, like, read, stored};
 use crate::grad_ops::activation::fast_exp;
 use crate::grad_ops::dispatch::dispatched;
 use crate::grad_ops::gemm::{Operand, matmul};
 use crate::grad_ops::values;
+use crate::share;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 /// Multi-head attention `softmax(q kᵀ / √(d / heads)) v`: `q [b, n, d]`, `k` and `v [b, m, d]` -> `[b, n, d]`.

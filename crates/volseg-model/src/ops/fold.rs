@@ -1,5 +1,6 @@
-use super::{like, read, share, stored};
+use super::{like, read, stored};
 use crate::grad_ops::values;
+use crate::share;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};

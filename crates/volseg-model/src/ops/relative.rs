@@ -1,8 +1,9 @@
 use super::attention::{put, softmax_backward, softmax_row};
-use super::{basic, like, read, share, stored};
+use super::{basic, like, read, stored};
 use crate::grad_ops::dispatch::dispatched;
 use crate::grad_ops::gemm::{Operand, matmul};
 use crate::grad_ops::values;
+use crate::share;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 /// Queries are taken in groups whose logits hold about this many numbers, so that these stay in the cache.

@@ -197,5 +197,5 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     for n in [1, 2, 3] {
         assert!(pool(n).install(answer) == alone, "{n} threads");
     }
-    assert!(pool(2).install(|| on_this_thread(answer)) == alone);
+    assert!(pool(2).install(|| crate::share::on_this_thread(answer)) == alone);
 }

@@ -83,8 +83,8 @@ pub fn import_clip(from: &Path, to: &Path, options: &ClipImportOptions) -> Resul
             licence.unwrap_or_else(|| "MIT (as stated by microsoft/BiomedCLIP; not verified)".to_owned()),
         ),
     ]);
-    if let Some(kept) = stated.get("presence") {
-        metadata.insert("presence".into(), kept.clone());
+    for name in ["presence", "saliency", "boxes"] {
+        metadata.extend(stated.get(name).map(|kept| (name.to_owned(), kept.clone())));
     }
     let sha256 = write(to, &expected, metadata, |name, shape| source.read(name, shape))?;
     let numbers = expected.values().map(|s| s.iter().product::<usize>()).sum();

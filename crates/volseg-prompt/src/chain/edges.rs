@@ -2,17 +2,24 @@
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use volseg_geometry::{OrganId, PixelBox};
-use volseg_model::clip::ClipModel;
+use volseg_geometry::{Modality, OrganId, PixelBox};
+use volseg_model::{Error, clip::ClipModel};
 
 /// For an organ's name the slope and offset of x0, y0, x1, y1, in shares of the part of the slice that is looked at.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub(super) struct EdgeCalibration(BTreeMap<String, [[f32; 2]; 4]>);
 
+/// Those of each kind of picture: lines fitted on frontal X-rays say nothing about a CT.
+type ByModality = BTreeMap<Modality, EdgeCalibration>;
+
 impl EdgeCalibration {
-    /// That of a model; empty if its file has none.
-    pub(super) fn of(model: &ClipModel) -> Self {
-        model.metadata.get("boxes").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    /// That of a model for one kind of picture; empty if its file has none.
+    ///
+    /// # Errors
+    /// Metadata that cannot be read.
+    pub(super) fn of(model: &ClipModel, modality: Modality) -> Result<Self, Error> {
+        let all: Option<ByModality> = model.stated("boxes")?;
+        Ok(all.unwrap_or_default().remove(&modality).unwrap_or_default())
     }
 
     /// The corrected box of an organ on a grid of `size`; `None` without a calibration, and where nothing would be left.

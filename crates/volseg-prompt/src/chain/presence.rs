@@ -1,7 +1,7 @@
 //! In which slices an organ is: similarity of slice and text along the stack, read as one interval.
 
 use serde::Deserialize;
-use volseg_model::clip::ClipModel;
+use volseg_model::{Error, clip::ClipModel};
 
 /// No slice counts for more, whichever way.
 const MOST_LOG_ODDS: f32 = 6.0;
@@ -19,9 +19,11 @@ pub struct Calibration {
 
 impl Calibration {
     /// Calibration of a model; `None` if its file has none.
-    #[must_use]
-    pub fn of(model: &ClipModel) -> Option<Self> {
-        serde_json::from_str(model.metadata.get("presence")?).ok()
+    ///
+    /// # Errors
+    /// Metadata that cannot be read.
+    pub fn of(model: &ClipModel) -> Result<Option<Self>, Error> {
+        model.stated("presence")
     }
 
     /// Log-odds of presence from the scaled cosines with the organ's text and with the text of "none".

@@ -7,6 +7,9 @@
 use rayon::prelude::*;
 use std::cell::Cell;
 
+/// About as many numbers as a part of an operation on single numbers or rows has.
+pub(crate) const PART: usize = 48 * 1024;
+
 thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
@@ -26,7 +29,7 @@ pub fn on_this_thread<R>(f: impl FnOnce() -> R) -> R {
 
 /// Runs `f` on a thread of the current rayon pool, so that its operations share their work.
 pub fn on_all_threads<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    if rayon::current_thread_index().is_some() { f() } else { rayon::scope(|_| f()) }
+    rayon::scope(|_| f())
 }
 
 fn shares() -> bool {
