@@ -75,8 +75,16 @@ pub(crate) fn matmul_shared(out: &mut [f32], a: Operand<'_>, b: Operand<'_>, bia
 /// sixteen parts along the longer side, in whole tiles of every kernel of `gemm`.
 fn part(m: usize, n: usize, k: usize) -> (usize, usize) {
     let parts = ((m * n * k) >> 22).clamp(1, 16);
-    let size = |n: usize| n.div_ceil(parts).next_multiple_of(96);
-    if m > 2 * n { (size(m), n.max(1)) } else { (m.max(1), size(n)) }
+    let size = |along: usize, across: usize| {
+        let least = along.div_ceil(parts).next_multiple_of(96);
+        // What is left over must not be so small that `gemm` sums it in another order than the rest.
+        let fits = |&size: &usize| match along % size {
+            0 => true,
+            rest => along < size || (rest > 1 && rest * across > DOTS),
+        };
+        (least..).step_by(96).find(fits).unwrap_or(least)
+    };
+    if m > 2 * n { (size(m, n), n.max(1)) } else { (m.max(1), size(n, m)) }
 }
 
 /// (rows, columns) of a product whose sizes fit.
@@ -86,6 +94,12 @@ fn sizes(out: &[f32], a: Operand<'_>, b: Operand<'_>) -> (usize, usize) {
     assert_eq!(out.len(), m * n, "size of a product");
     (m, n)
 }
+
+/// Products of up to so many numbers, and those of one row or column, `gemm` sums in an order of their own.
+const DOTS: usize = 256;
+
+/// Terms of a sum that `gemm` takes in one go, whatever the sizes; longer ones it cuts at places that depend on them.
+const TERMS: usize = 512;
 
 /// `rows` and `columns` (first, number) of `a · b`, written to or added to `out`, whose rows are `stride` apart.
 ///
@@ -102,28 +116,61 @@ unsafe fn product(
     add: bool,
 ) {
     let ((acs, ars), (bcs, brs)) = (a.strides(), b.strides());
-    // SAFETY: the caller vouches for the sizes, and `Operand::new` for its slice.
-    unsafe {
-        gemm::gemm(
-            rows.1,
-            columns.1,
-            a.shape().1,
-            out,
-            1,
-            stride as isize,
-            add,
-            a.values.as_ptr().wrapping_offset(rows.0 as isize * ars),
-            acs,
-            ars,
-            b.values.as_ptr().wrapping_offset(columns.0 as isize * bcs),
-            bcs,
-            brs,
-            1.0f32,
-            1.0f32,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+    let k = a.shape().1;
+    // At least once: a sum of no terms is zero. Cut here, a row's bits do not depend on how many rows
+    // there are, save in the smallest products (see [`DOTS`]).
+    for first in (0..k.max(1)).step_by(TERMS) {
+        // SAFETY: the caller vouches for the sizes, and `Operand::new` for its slice.
+        unsafe {
+            gemm::gemm(
+                rows.1,
+                columns.1,
+                TERMS.min(k - first),
+                out,
+                1,
+                stride as isize,
+                add || first > 0,
+                a.values.as_ptr().wrapping_offset(rows.0 as isize * ars + first as isize * acs),
+                acs,
+                ars,
+                b.values.as_ptr().wrapping_offset(columns.0 as isize * bcs + first as isize * brs),
+                bcs,
+                brs,
+                1.0f32,
+                1.0,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_does_not_depend_on_how_many_there_are() {
+        let values = |n: usize, step: usize| (0..n).map(|i| (i * step % 1013) as f32 / 500.0 - 1.0).collect::<Vec<_>>();
+        // Longer and shorter sums than gemm's own blocks, small and large sides; more rows than one part has.
+        for (k, n) in [(588, 64), (588, 60), (1100, 20), (512, 64), (600, 200)] {
+            let (a, b) = (values(3000 * k, 7919), values(n * k, 104_729));
+            let rows = |m: usize, shared: bool| {
+                let mut out = vec![0f32; m * n];
+                let (a, b) = (Operand::new(&a[..m * k], m, k), Operand::new(&b, n, k).t());
+                if shared {
+                    matmul_shared(&mut out, a, b, None)
+                } else {
+                    matmul(&mut out, a, b, false)
+                }
+                out
+            };
+            let all = rows(3000, true);
+            for m in [13, 50, 64, 65, 500, 577, 1200] {
+                assert!(rows(m, true) == all[..m * n] && rows(m, false) == all[..m * n], "{k} {n} {m}");
+            }
+        }
     }
 }
