@@ -28,11 +28,11 @@ ln -sf libcuda.so "$toolkit/lib/stubs/libcuda.so.1"
 
 export PATH=$toolkit/bin:$PATH CUDA_HOME=$toolkit CUDA_PATH=$toolkit CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDAFORGE_THREADS=2
 export LIBRARY_PATH=$toolkit/lib:$toolkit/lib/stubs
-cargo build --release --locked -p volseg-cli --features cuda --target-dir "$kit/target"
+cargo build --release --locked -p volseg-cli -p volseg-model --bin volseg --example sam_full_size \
+    --features volseg-cli/cuda,volseg-model/cuda --target-dir "$kit/target"
 pack=$kit/volseg-cuda
 mkdir -p "$pack"
-cp "$kit/target/release/volseg" "$pack/"
-strip "$pack/volseg"
+cp "$kit/target/release/volseg" "$kit/target/release/examples/sam_full_size" "$pack/"
 # With the stand-in for the driver the program must at least start.
 LD_LIBRARY_PATH=$toolkit/lib:$toolkit/lib/stubs "$pack/volseg" --version
 tar -C "$kit" -cJf "$kit/volseg-cuda.tar.xz" volseg-cuda

@@ -47,7 +47,7 @@ class RelativeAttention(nn.Module):
         w = d // self.heads
         q, key, v = self.qkv(x).reshape(b, k * k, 3, self.heads, w).permute(2, 0, 3, 1, 4)
         logits = (q / math.sqrt(w)) @ key.transpose(-1, -2)
-        i = torch.arange(k)
+        i = torch.arange(k, device=x.device)
         apart = i[:, None] - i[None, :] + k - 1
         rows, columns = self.rel_pos_h[apart], self.rel_pos_w[apart]
         grid = q.reshape(b, self.heads, k, k, w)
@@ -177,7 +177,7 @@ class PromptEncoder(nn.Module):
             self.text_proj = nn.Linear(c["text"]["embed_dim"], d)
 
     def dense_pe(self):
-        middle = (torch.arange(self.grid) + 0.5) / self.grid
+        middle = (torch.arange(self.grid, device=self.no_mask_embed.weight.device) + 0.5) / self.grid
         y, x = torch.meshgrid(middle, middle, indexing="ij")
         return self.pe_layer(torch.stack([x, y], -1)).permute(2, 0, 1)[None]
 

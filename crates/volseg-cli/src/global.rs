@@ -23,6 +23,9 @@ pub(crate) struct GlobalArgs {
     /// Where networks run: auto, cpu, cuda or cuda:N
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     device: Device,
+    /// Numbers of the image encoder's matrix products on a GPU; the CPU always computes in f32
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    precision: Precision,
     /// Most memory to use, such as 2GiB; a job that needs more is planned smaller or refused before it starts
     #[arg(long, global = true, value_name = "SIZE", value_parser = options::size)]
     memory: Option<u64>,
@@ -38,6 +41,16 @@ pub(crate) struct GlobalArgs {
     /// Form of log lines on stderr
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
     log_format: LogFormat,
+}
+
+/// Numbers in which a GPU multiplies matrices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the range of 32; norms, softmax and sums stay `f32`.
+    Bf16,
 }
 
 /// Form of log lines.
@@ -69,6 +82,8 @@ pub(crate) struct Global {
     pub(crate) threads: usize,
     /// Where networks run.
     pub(crate) device: Device,
+    /// Numbers in which a GPU multiplies matrices.
+    pub(crate) precision: Precision,
     /// Most bytes of memory to use.
     pub(crate) memory: Option<u64>,
     /// Seed of everything drawn at random.
@@ -85,8 +100,9 @@ impl Global {
     /// What was asked for; nothing is started yet.
     pub(crate) fn new(args: &GlobalArgs) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        let GlobalArgs { device, memory, seed, quiet, verbose, log_format, .. } = *args;
-        Self { threads: args.threads.unwrap_or_else(cores), device, memory, seed, quiet, verbose, log_format }
+        let GlobalArgs { device, precision, memory, seed, quiet, verbose, log_format, .. } = *args;
+        let threads = args.threads.unwrap_or_else(cores);
+        Self { threads, device, precision, memory, seed, quiet, verbose, log_format }
     }
 
     /// Checks the device and sets up the thread pool, once.

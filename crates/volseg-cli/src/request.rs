@@ -1,6 +1,10 @@
 //! Options that say what to look for and with what, for every command that segments.
 
-use crate::{exit::usage_error, global::Global, inputs::WindowChoice};
+use crate::{
+    exit::usage_error,
+    global::{Global, Precision},
+    inputs::WindowChoice,
+};
 use anyhow::Context;
 use candle_core::Device;
 use std::path::Path;
@@ -58,7 +62,7 @@ impl RequestArgs {
 }
 
 /// The model of a name or file, on a device.
-pub(crate) fn load_model(name: &str, device: &Device) -> anyhow::Result<Model> {
+pub(crate) fn load_model(name: &str, device: &Device, precision: Precision) -> anyhow::Result<Model> {
     if name == "embedded" {
         let bytes = volseg_model::embedded::SHIPPED;
         return Ok(Model::embedded(bytes, volseg_io::sha256(bytes), device)?);
@@ -77,9 +81,13 @@ pub(crate) fn load_model(name: &str, device: &Device) -> anyhow::Result<Model> {
             Model::embedded(&bytes, digest, device).with_context(context)
         }
         // Not of the embedded kind: the loader of SAM's family says what is wrong with it, if anything.
-        Err(_) => Ok(Model::Sam {
-            model: Box::new(volseg_model::sam::SamModel::load_on(path, device).with_context(context)?),
-            sha256: volseg_io::sha256_file(path).with_context(context)?,
-        }),
+        Err(_) => {
+            let model = volseg_model::sam::SamModel::load_on(path, device).with_context(context)?;
+            let model = match precision {
+                Precision::F32 => model,
+                Precision::Bf16 => model.with_bf16()?,
+            };
+            Ok(Model::Sam { model: Box::new(model), sha256: volseg_io::sha256_file(path).with_context(context)? })
+        }
     }
 }

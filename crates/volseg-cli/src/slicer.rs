@@ -9,7 +9,7 @@ mod run;
 
 use crate::{
     exit::{self, ExitCode},
-    global::{Global, LogFormat},
+    global::{Global, LogFormat, Precision},
     options::Device,
 };
 use arguments::Arguments;
@@ -49,6 +49,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let global = Global {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         device: Device::Cpu,
+        precision: Precision::F32,
         memory: None,
         seed: 0,
         quiet: true,

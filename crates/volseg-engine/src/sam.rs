@@ -15,6 +15,9 @@ use volseg_model::prompt_encoder::Point;
 use volseg_model::sam::{Embedding, PromptSet, SamModel};
 use volseg_model::share::on_this_thread;
 
+/// Slices that are read together on a GPU.
+const GPU_SLICES: usize = 32;
+
 /// One organ's answer on a slice: probabilities of the shown slice, row by row.
 struct Answer {
     organ: u8,
@@ -77,17 +80,22 @@ pub(crate) fn segment(
     let mut counts: BTreeMap<u8, ThresholdCounts> = BTreeMap::new();
     let done = AtomicUsize::new(0);
     // Small chunks bound the memory: full-size probabilities of a chunk only.
-    for chunk in slices.chunks(threads.max(1)) {
+    let least = if model.is_on_gpu() { GPU_SLICES } else { 1 };
+    for chunk in slices.chunks(threads.max(least)) {
+        if observer.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let pictures =
+            chunk.par_iter().map(|&s| shown_picture(image, &stack, s, bounds)).collect::<Result<Vec<_>, _>>()?;
+        let embeddings = model.embed_all(&pictures)?;
         let answers: Vec<Result<Vec<Answer>, Error>> = chunk
             .par_iter()
-            .map(|&slice| {
-                if observer.stopped() {
-                    return Err(Error::Interrupted);
-                }
+            .zip(&embeddings)
+            .map(|(&slice, embedding)| {
                 let mine: Vec<&Prompt> =
                     prompts.prompts.iter().filter(|p| p.slice == slice && organs.contains(&p.organ)).collect();
                 let token = |p: &Prompt| text_token(model, prompts, p);
-                let work = || one_slice(model, image, &stack, slice, bounds, &mine, &token);
+                let work = || one_slice(model, embedding, &stack, &mine, &token);
                 // The last slices, too few for all threads, are worked on by several together.
                 let out = if chunk.len() < threads { work() } else { on_this_thread(work) };
                 observer.progress(Stage::Network, done.fetch_add(1, Ordering::Relaxed) + 1, slices.len());
@@ -189,8 +197,18 @@ pub(crate) fn read(
     slice: usize,
     bounds: Option<(f32, f32)>,
 ) -> Result<SamReading, Error> {
+    Ok(SamReading(model.embed(&shown_picture(image, stack, slice, bounds)?)?))
+}
+
+/// A slice as the network takes it.
+fn shown_picture(
+    image: &Image,
+    stack: &SliceStack,
+    slice: usize,
+    bounds: Option<(f32, f32)>,
+) -> Result<Picture, Error> {
     let [w, h] = stack.shown_size();
-    let picture = match (bounds, image.rgb()) {
+    Ok(match (bounds, image.rgb()) {
         (None, Some(rgb)) => Picture::rgb(w, h, rgb.to_vec())?,
         _ => {
             let mut grey = vec![0u8; w * h];
@@ -202,8 +220,7 @@ pub(crate) fn read(
             });
             Picture::grey(w, h, &grey)?
         }
-    };
-    Ok(SamReading(model.embed(&picture)?))
+    })
 }
 
 /// Logits of the shown slice, row by row, and the predicted IoU.
@@ -222,20 +239,17 @@ pub(crate) fn decode(
 
 fn one_slice(
     model: &SamModel,
-    image: &Image,
+    embedding: &Embedding,
     stack: &SliceStack,
-    slice: usize,
-    bounds: Option<(f32, f32)>,
     prompts: &[&Prompt],
     token: &dyn Fn(&Prompt) -> Result<Option<Vec<f32>>, Error>,
 ) -> Result<Vec<Answer>, Error> {
-    let SamReading(embedding) = read(model, image, stack, slice, bounds)?;
     let set = |p: &&Prompt| Ok(shown(stack, p, token(p)?.into_iter().collect()));
     let sets = prompts.iter().map(set).collect::<Result<Vec<PromptSet>, Error>>()?;
-    let decoded = model.decode(&embedding, &sets)?;
+    let decoded = model.decode(embedding, &sets)?;
     let mut answers: Vec<Answer> = Vec::new();
     for (p, d) in prompts.iter().zip(&decoded) {
-        let probabilities = model.postprocess(&embedding, d);
+        let probabilities = model.postprocess(embedding, d);
         match answers.iter_mut().find(|a| a.organ == p.organ.get()) {
             Some(a) => {
                 for (x, y) in a.probabilities.iter_mut().zip(&probabilities) {

@@ -1,7 +1,8 @@
 //! Parity and speed of a full-size model.
 //!
 //! `sam_full_size compare WEIGHTS EXPECTED.safetensors` against `scripts/parity/full_size.py`;
-//! `sam_full_size bench WEIGHTS [REPEATS]` prints one JSON line (see `scripts/peers/torch_vitb.py`, which calls it).
+//! `sam_full_size bench WEIGHTS [REPEATS]` prints JSON lines (see `scripts/peers/torch_vitb.py`, which calls it);
+//! `sam_full_size gpu WEIGHTS` compares GPU 0 with the CPU and prints a JSON line a precision (see `scripts/cuda/check.sh`).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use candle_core::{Device, Tensor};
@@ -19,7 +20,11 @@ fn main() -> Result<(), Failure> {
         ["compare", weights, expected] => compare(Path::new(weights), Path::new(expected)),
         ["bench", weights] => bench(Path::new(weights), 3),
         ["bench", weights, repeats] => bench(Path::new(weights), repeats.parse()?),
-        _ => Err("usage: sam_full_size compare WEIGHTS EXPECTED.safetensors | bench WEIGHTS [REPEATS]".into()),
+        ["gpu", weights] => gpu(Path::new(weights)),
+        _ => {
+            Err("usage: sam_full_size compare WEIGHTS EXPECTED.safetensors | bench WEIGHTS [REPEATS] | gpu WEIGHTS"
+                .into())
+        }
     }
 }
 
@@ -67,14 +72,63 @@ fn best(repeats: usize, mut f: impl FnMut() -> Result<(), Failure>) -> Result<f6
     Ok(least.as_secs_f64())
 }
 
+/// A picture of noise and fifteen boxes on it.
+fn question() -> Result<(Picture, Vec<PromptSet>), Failure> {
+    let values: Vec<u8> = (0..256 * 256u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let boxes = (0..15).map(|n| boxed(&[10.0 + 5.0 * n as f32, 20.0, 120.0 + 8.0 * n as f32, 200.0]));
+    Ok((Picture::grey(256, 256, &values)?, boxes.collect::<Result<_, _>>()?))
+}
+
+fn gpu(weights: &Path) -> Result<(), Failure> {
+    let (picture, prompts) = question()?;
+    let answer = |model: &SamModel| -> Result<Vec<f32>, Failure> {
+        let embedding = model.embed(&picture)?;
+        let decoded = model.decode(&embedding, &prompts)?;
+        Ok(decoded.iter().flat_map(|d| model.postprocess(&embedding, d)).collect())
+    };
+    let cpu = answer(&SamModel::load(weights)?)?;
+    let device = volseg_model::gpu(0)?;
+    let done = || device.synchronize();
+    for name in ["f32", "bf16"] {
+        let model = SamModel::load_on(weights, &device)?;
+        let model = if name == "bf16" { model.with_bf16()? } else { model };
+        let off = apart(&answer(&model)?, &cpu);
+        let embedding = model.embed(&picture)?;
+        let pictures = |n: usize| vec![picture.clone(); n];
+        let timed = |n: usize| -> Result<f64, Failure> {
+            let pictures = pictures(n);
+            Ok(best(20, || {
+                drop(model.embed_all(&pictures)?);
+                Ok(done()?)
+            })? / n as f64)
+        };
+        // The network alone, without the pictures' preparation.
+        let bare = |n: usize| -> Result<f64, Failure> {
+            let x = Tensor::randn(0f32, 1.0, (n, 3, 256, 256), &device)?;
+            Ok(best(30, || {
+                drop(model.network().encoder.forward(&x)?);
+                Ok(done()?)
+            })? / n as f64)
+        };
+        let decode = best(20, || model.decode(&embedding, &prompts).map(drop).map_err(Into::into))?;
+        println!(
+            "{{\"precision\": \"{name}\", \"probabilities_off\": {off:.1e}, \"encoder_1_ms\": {:.2}, \"encoder_8_ms\": {:.2}, \
+             \"encoder_16_ms\": {:.2}, \"with_preparation_1_ms\": {:.2}, \"with_preparation_16_ms\": {:.2}, \"decoder_15_ms\": {:.2}}}",
+            bare(1)? * 1e3,
+            bare(8)? * 1e3,
+            bare(16)? * 1e3,
+            timed(1)? * 1e3,
+            timed(16)? * 1e3,
+            decode * 1e3
+        );
+    }
+    Ok(())
+}
+
 fn bench(weights: &Path, repeats: usize) -> Result<(), Failure> {
     let model = SamModel::load(weights)?;
-    let values: Vec<u8> = (0..256 * 256u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let picture = Picture::grey(256, 256, &values)?;
+    let (picture, prompts) = question()?;
     let eight = vec![picture.clone(); 8];
-    let prompts = (0..15)
-        .map(|n| boxed(&[10.0 + 5.0 * n as f32, 20.0, 120.0 + 8.0 * n as f32, 200.0]))
-        .collect::<Result<Vec<_>, _>>()?;
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let (one, many, decode) = pool.install(|| -> Result<_, Failure> {

@@ -8,10 +8,13 @@ use candle_core::{CudaStorage, Layout, Result, Storage, Tensor};
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 const THREADS: u32 = 256;
 
-/// Lets the driver keep freed memory: by default it gives all of it back whenever the host waits for the GPU.
+/// Prepares a device that was just opened with one stream for all its work. The driver keeps freed memory: by default it gives
+/// all of it back whenever the host waits for the GPU. Events that would order several streams are left out.
 #[allow(unsafe_code)]
-pub(crate) fn keep_memory(device: &CudaDevice) -> Result<()> {
+pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
     let place = device.cuda_stream().context().cu_device();
+    // SAFETY: all tensors of the device live on its one stream, whose work is done in its order.
+    unsafe { device.disable_event_tracking() };
     let mut threshold = u64::MAX;
     // SAFETY: foreign calls on the device that `device` holds open; the attribute is a 64-bit number, which is copied.
     unsafe {

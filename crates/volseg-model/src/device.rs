@@ -7,9 +7,10 @@ use candle_core::Device;
 /// [`Error::NoGpu`] if this build has no GPU support (feature `cuda`) or there is no such GPU.
 pub fn gpu(number: usize) -> Result<Device, Error> {
     #[cfg(feature = "cuda")]
-    let found = Device::new_cuda(number).and_then(|device| {
+    // One stream for all threads: `Device::new_cuda` gives every thread its own, and nothing orders their work on shared tensors.
+    let found = Device::new_cuda_with_stream(number).and_then(|device| {
         if let Device::Cuda(cuda) = &device {
-            crate::cuda::keep_memory(cuda)?;
+            crate::cuda::prepare(cuda)?;
         }
         Ok(device)
     });

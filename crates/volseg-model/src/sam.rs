@@ -2,7 +2,7 @@
 
 use crate::config::{Arch, SamConfig};
 use crate::mask_decoder::MaskDecoder;
-use crate::picture::{Picture, Placement, full_logits, predictor_input, sigmoid};
+use crate::picture::{Input, Picture, Placement, full_logits, predictor_input, sigmoid};
 use crate::prompt_encoder::{Point, PromptEncoder, Sparse};
 use crate::share::{on_all_threads, on_this_thread};
 use crate::vit::ImageEncoder;
@@ -16,6 +16,11 @@ use volseg_geometry::PixelBox;
 
 /// Prompt rows decoded by one thread at once. Fixed, so that sums do not depend on the number of threads.
 const ROWS: usize = 4;
+
+/// Tokens that a GPU reads in one pass: 16 pictures of 256 x 256, or one of 1024 x 1024.
+const GPU_TOKENS: usize = 4096;
+/// Prompt rows that a GPU decodes at once.
+const GPU_ROWS: usize = 64;
 
 /// The three parts of a network of SAM's family.
 pub struct Sam {
@@ -128,12 +133,30 @@ impl SamModel {
         Ok(model)
     }
 
+    /// The same model with the image encoder's products in `bf16` if it is on a GPU (see [`ImageEncoder::to_bf16`]); on the CPU,
+    /// where half precision is slower, it stays as it is.
+    ///
+    /// # Errors
+    /// Only if the back end fails.
+    pub fn with_bf16(mut self) -> Result<Self, Error> {
+        if !self.device.is_cpu() {
+            self.sam.encoder.to_bf16()?;
+        }
+        Ok(self)
+    }
+
     /// Builds the model from tensors.
     ///
     /// # Errors
     /// As [`Sam::new`].
     pub fn new(arch: Arch, config: SamConfig, weights: &dyn Weights) -> Result<Self, Error> {
         Ok(Self { arch, sam: Sam::new(&config, weights)?, config, device: Device::Cpu })
+    }
+
+    /// Whether it runs on a GPU.
+    #[must_use]
+    pub fn is_on_gpu(&self) -> bool {
+        !self.device.is_cpu()
     }
 
     /// The architecture.
@@ -159,7 +182,7 @@ impl SamModel {
     /// # Errors
     /// As [`PromptEncoder::text`].
     pub fn text_token(&self, feature: &[f32]) -> Result<Vec<f32>, Error> {
-        let feature = Tensor::from_slice(feature, (1, feature.len()), &Device::Cpu)?;
+        let feature = Tensor::from_slice(feature, (1, feature.len()), &self.device)?;
         Ok(self.sam.prompts.text(&feature)?.flatten_all()?.to_vec1()?)
     }
 
@@ -172,18 +195,35 @@ impl SamModel {
     }
 
     fn embed_here(&self, picture: &Picture) -> Result<Embedding, Error> {
-        let side = self.config.image_size;
-        let input = predictor_input(picture, self.arch, side);
-        let x = Tensor::from_vec(input.values, (1, 3, side, side), &self.device)?;
-        let features = self.sam.encoder.forward(&x)?;
-        Ok(Embedding { features, width: picture.width(), height: picture.height(), placement: input.placement })
+        let mut one = self.embed_batch(std::slice::from_ref(picture))?;
+        one.pop().ok_or_else(|| Error::Device(candle_core::Error::Msg("no embedding".into())))
     }
 
-    /// Reads several pictures: one a thread of the current pool as long as there are enough, the rest with all threads.
+    /// Reads pictures in one pass.
+    fn embed_batch(&self, pictures: &[Picture]) -> Result<Vec<Embedding>, Error> {
+        let side = self.config.image_size;
+        let inputs: Vec<_> = pictures.par_iter().map(|p| predictor_input(p, self.arch, side)).collect();
+        let values: Vec<f32> = inputs.iter().flat_map(|i| &i.values).copied().collect();
+        let x = Tensor::from_vec(values, (pictures.len(), 3, side, side), &self.device)?;
+        let all = self.sam.encoder.forward(&x)?;
+        let embedding = |((n, picture), input): ((usize, &Picture), &Input)| {
+            let features = all.narrow(0, n, 1)?;
+            Ok(Embedding { features, width: picture.width(), height: picture.height(), placement: input.placement })
+        };
+        pictures.iter().enumerate().zip(&inputs).map(embedding).collect()
+    }
+
+    /// Reads several pictures. On the CPU one a thread of the current pool as long as there are enough, the rest with all threads;
+    /// on a GPU in passes of [`GPU_TOKENS`].
     ///
     /// # Errors
     /// As [`SamModel::embed`].
     pub fn embed_all(&self, pictures: &[Picture]) -> Result<Vec<Embedding>, Error> {
+        if !self.device.is_cpu() {
+            let tokens = self.config.grid() * self.config.grid();
+            let parts = pictures.chunks((GPU_TOKENS / tokens).max(1)).map(|part| self.embed_batch(part));
+            return Ok(parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
+        }
         let (many, rest) = pictures.split_at(pictures.len() - pictures.len() % rayon::current_num_threads());
         let mut all: Vec<Embedding> =
             many.par_iter().map(|p| on_this_thread(|| self.embed_here(p))).collect::<Result<_, _>>()?;
@@ -223,7 +263,8 @@ impl SamModel {
         for (n, (p, s)) in prompts.iter().zip(&sparse).enumerate() {
             groups.entry((s.len(), p.tokens.len(), p.mask.is_some())).or_default().push(n);
         }
-        let tasks: Vec<&[usize]> = groups.values().flat_map(|rows| rows.chunks(ROWS)).collect();
+        let most = if self.device.is_cpu() { ROWS } else { GPU_ROWS };
+        let tasks: Vec<&[usize]> = groups.values().flat_map(|rows| rows.chunks(most)).collect();
         let one = |rows: &&[usize]| {
             let part: Vec<Row<'_>> =
                 rows.iter().filter_map(|&n| Some((prompts.get(n)?, sparse.get(n)?, *choices.get(n)?))).collect();

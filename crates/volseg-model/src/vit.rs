@@ -91,6 +91,17 @@ impl ImageEncoder {
         })
     }
 
+    /// Keeps the weights of all frozen linear maps as `bf16`: on a GPU their products are then computed in it, norms, softmax and
+    /// sums stay `f32`.
+    ///
+    /// # Errors
+    /// Only if the back end fails.
+    pub fn to_bf16(&mut self) -> Result<(), Error> {
+        let (reduce, _, mix, _) = &mut self.neck;
+        let ends = [&mut self.embed, reduce, mix];
+        Ok(ends.into_iter().chain(self.blocks.iter_mut().flat_map(Block::linears)).try_for_each(Linear::to_bf16)?)
+    }
+
     /// Normalised pictures `[b, 3, side, side]` -> embeddings `[b, tokens, prompt width]`.
     ///
     /// # Errors

@@ -120,22 +120,22 @@ impl Run<'_> {
     /// One step: gradients of the shards, each in a thread, then their mean.
     fn step(&mut self, shards: &[Vec<Sample>; SHARDS]) -> Result<Losses, Error> {
         let (config, step) = (self.config, self.adam.step());
-        let results: Vec<Result<(Losses, Vec<Tensor>), Error>> = std::thread::scope(|scope| {
-            let jobs: Vec<_> = shards
-                .iter()
-                .enumerate()
-                .map(|(s, samples)| {
-                    let (net, variables, device) = (&self.net, &self.variables, self.device);
-                    scope.spawn(move || {
-                        let mut random = Random::at(&[config.seed, step as u64, s as u64, 3]);
-                        gradients(net, variables, samples, [config.rows_ct, config.rows_picture], device, &mut random)
-                    })
-                })
-                .collect();
-            jobs.into_iter()
-                .map(|j| j.join().unwrap_or_else(|_| Err(Error::Config("a training thread stopped".into()))))
-                .collect()
-        });
+        let (net, variables, device) = (&self.net, &self.variables, self.device);
+        let one = |(s, samples): (usize, &Vec<Sample>)| {
+            let mut random = Random::at(&[config.seed, step as u64, s as u64, 3]);
+            gradients(net, variables, samples, [config.rows_ct, config.rows_picture], device, &mut random)
+        };
+        // A GPU works through one queue anyhow, and holds one shard's intermediate results at a time.
+        let results: Vec<Result<(Losses, Vec<Tensor>), Error>> = if device.is_cpu() {
+            std::thread::scope(|scope| {
+                let jobs: Vec<_> = shards.iter().enumerate().map(|shard| scope.spawn(move || one(shard))).collect();
+                jobs.into_iter()
+                    .map(|j| j.join().unwrap_or_else(|_| Err(Error::Config("a training thread stopped".into()))))
+                    .collect()
+            })
+        } else {
+            shards.iter().enumerate().map(one).collect()
+        };
         let mut shares = Vec::with_capacity(SHARDS);
         let mut losses = Losses::default();
         for result in results {

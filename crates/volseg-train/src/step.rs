@@ -105,7 +105,8 @@ pub(crate) fn gradients(
         .iter()
         .map(|(name, var)| {
             let g = store.get(var).ok_or_else(|| Error::Config(format!("variable {name} receives no gradient")))?;
-            Ok(g.flatten_all()?)
+            // candle's gradient of a variable holds on to all that it was computed from.
+            Ok(g.flatten_all()?.detach())
         })
         .collect::<Result<_, Error>>()?;
     Ok((losses, gradients))

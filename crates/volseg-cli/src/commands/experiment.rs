@@ -156,7 +156,7 @@ fn look(data: &Path, global: &Global) -> anyhow::Result<Modality> {
         .filter_map(|e| Some(e.ok()?.path()))
         .collect();
     files.sort();
-    let model = load_model("embedded", &global.network_device()?)?;
+    let model = load_model("embedded", &global.network_device()?, global.precision)?;
     let mut xrays = 0;
     let seen = files.len().min(5);
     for file in files.iter().take(seen) {

@@ -90,7 +90,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     outputs::check_fits(&args, &image)?;
     let read_s = began.elapsed().as_secs_f64();
-    let model = load_model(&args.ask.model, &global.network_device()?)?;
+    let model = load_model(&args.ask.model, &global.network_device()?, global.precision)?;
     request.prompts = prompt_mode(&args, &image, &model, &mut request, global)?;
     let bar = Bar(global.bar(1, "slices"));
     let mut result = segment(&image, &model, &request, global.threads, &bar).map_err(|e| match e {

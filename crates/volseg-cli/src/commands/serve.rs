@@ -93,8 +93,8 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         session_expiry: args.session_expiry.max(1),
     };
     let name = args.model;
-    let device = global.network_device()?;
-    let load = move || load_model(&name, &device).map_err(|e| format!("{e:#}"));
+    let (device, precision) = (global.network_device()?, global.precision);
+    let load = move || load_model(&name, &device, precision).map_err(|e| format!("{e:#}"));
     let told = Global { ..*global };
     // The address is what the user needs; it is shown without -v.
     let log = move |line: &str| {

@@ -4,7 +4,7 @@ use super::{
     arguments::{Arguments, Region},
     progress::{Progress, say},
 };
-use crate::{exit::usage_error, inputs, request::load_model};
+use crate::{exit::usage_error, global::Precision, inputs, request::load_model};
 use anyhow::{Context, bail};
 use candle_core::Device;
 use std::{
@@ -36,7 +36,7 @@ pub(super) fn run(a: &Arguments) -> anyhow::Result<()> {
     if image.frames > 1 || image.rgb().is_some() {
         bail!("the volume has {} values a voxel; choose a scalar volume", image.frames.max(3));
     }
-    let model = load_model(&model_name(a)?, &Device::Cpu)?;
+    let model = load_model(&model_name(a)?, &Device::Cpu, Precision::F32)?;
     progress.at(0.05, "reading slices");
     let image = Arc::new(image);
     let mut found = if a.points.is_empty() && a.boxes.is_empty() && a.prior.is_none() {

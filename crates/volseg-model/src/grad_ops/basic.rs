@@ -18,7 +18,12 @@ pub(crate) fn upsample2(x: &Tensor) -> Result<Tensor> {
 }
 
 pub(crate) fn layer_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, eps: f32) -> Result<Tensor> {
-    ops::layer_norm_slow(x, scale, shift, eps)
+    // The fused form has no gradient.
+    if [x, scale, shift].iter().any(|t| t.track_op()) {
+        ops::layer_norm_slow(x, scale, shift, eps)
+    } else {
+        ops::layer_norm(&x.contiguous()?, scale, shift, eps)
+    }
 }
 
 /// Adds `bias [c]` to `x [n, c]`; as a product with ones, so that its gradient is one too and not a slow sum over rows.

@@ -4,12 +4,12 @@ use super::Grid;
 use crate::grad_ops::basic as grad_ops;
 use candle_core::{Result, Tensor};
 
-/// `x [.., in]` times `weight [in, out]`, plus the bias.
+/// `x [.., in]` times `weight [in, out]`, plus the bias. The product is computed in the weight's type, all else in that of `x`.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let mut dims = x.dims().to_vec();
     let inputs = dims.pop().unwrap_or(1);
     dims.push(weight.dim(1)?);
-    let y = x.reshape(((), inputs))?.matmul(weight)?;
+    let y = x.reshape(((), inputs))?.to_dtype(weight.dtype())?.matmul(weight)?.to_dtype(x.dtype())?;
     let y = match bias {
         Some(b) => y.broadcast_add(b)?,
         None => y,

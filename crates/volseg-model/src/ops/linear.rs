@@ -1,7 +1,7 @@
 use super::{basic, like, read, stored};
 use crate::grad_ops::gemm::{Operand, matmul_shared};
 use crate::grad_ops::values;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
 /// A linear map of the last axis: `y = x wᵀ + b`.
 pub struct Linear {
@@ -52,6 +52,18 @@ impl Linear {
         // A frozen weight is kept once, not in both orders.
         let weight = if let Some(ready) = &ready { ready.clone() } else { weight };
         Ok(Self { weight, matrix, bias, repeats, ready })
+    }
+
+    /// Keeps a frozen weight as `bf16`, in which a GPU then computes the product; a variable stays as it is.
+    ///
+    /// # Errors
+    /// Only if the backend fails.
+    pub fn to_bf16(&mut self) -> Result<()> {
+        if let Some(ready) = &mut self.ready {
+            *ready = ready.to_dtype(DType::BF16)?;
+            self.weight = ready.clone();
+        }
+        Ok(())
     }
 
     /// `x [.., in]` -> `[.., out]`.

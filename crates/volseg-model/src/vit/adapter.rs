@@ -37,6 +37,10 @@ impl Adapter {
         })
     }
 
+    pub(super) fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.gate.iter_mut().chain([&mut self.down, &mut self.up])
+    }
+
     /// `x [b, side², d]`, the second norm's output of the whole grid.
     pub(super) fn forward(&self, x: &Tensor, side: usize, trace: Trace<'_>) -> Result<Tensor, Error> {
         let (b, _, d) = x.dims3()?;

@@ -46,6 +46,11 @@ impl Block {
         })
     }
 
+    pub(super) fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let adapter = self.adapter.iter_mut().flat_map(Adapter::linears);
+        [&mut self.qkv, &mut self.proj].into_iter().chain(&mut self.mlp).chain(adapter)
+    }
+
     pub(super) fn forward(&self, x: &Tensor, adapters: bool, trace: Trace<'_>) -> Result<Tensor, Error> {
         let n = self.norm1.forward(x)?;
         trace("norm1", &n);

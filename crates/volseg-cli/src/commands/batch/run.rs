@@ -149,7 +149,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
     wait_for_signals(&stop).context("could not wait for signals")?;
     quiet_panics();
-    let model = load_model(&args.ask.model, &global.network_device()?)?;
+    let model = load_model(&args.ask.model, &global.network_device()?, global.precision)?;
     let job = Job {
         tree: &args.out,
         model: &model,
