@@ -126,7 +126,7 @@ impl Global {
     /// A GPU that was asked for by number and cannot be used.
     pub(crate) fn network_device(&self) -> Result<candle_core::Device, volseg_model::Error> {
         match self.device {
-            // Until its results are compared with the CPU's, nobody gets the GPU without asking for it.
+            // A GPU's results differ in the last digits: nobody gets them without asking.
             Device::Cpu | Device::Auto => Ok(candle_core::Device::Cpu),
             Device::Cuda(n) => volseg_model::gpu(n),
         }
