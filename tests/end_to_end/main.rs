@@ -7,6 +7,7 @@ mod outside;
 mod preview;
 mod prompt;
 mod scanner;
+mod segment;
 mod train;
 
 /// The command under test, with an environment of its own.

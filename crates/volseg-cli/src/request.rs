@@ -29,9 +29,9 @@ pub(crate) struct RequestArgs {
     /// auto, none, or LOW,HIGH in stored units (HU for CT)
     #[arg(long, default_value = "auto", value_name = "WINDOW", allow_hyphen_values = true)]
     window: WindowChoice,
-    /// Accepted for scripts; has no effect yet: each worker reads one slice at a time
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    batch: usize,
+    /// Slices that a worker reads together; needs as many times the memory [default: 1 on the CPU, 16 on a GPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    batch: Option<u16>,
     /// Every second slice only, the others from their neighbours
     #[arg(long)]
     fast: bool,
@@ -53,7 +53,7 @@ impl RequestArgs {
             modality: (!auto(&self.modality)).then(|| self.modality.parse::<Modality>()).transpose().map_err(usage)?,
             plane: (!auto(&self.plane)).then(|| self.plane.parse::<Plane>()).transpose().map_err(usage)?,
             window: self.window.window(),
-            batch: self.batch,
+            batch: self.batch.map(usize::from),
             fast: self.fast,
             memory: global.memory,
             ..Request::default()

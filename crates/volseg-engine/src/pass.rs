@@ -64,18 +64,30 @@ pub(crate) fn encode(net: &Network, volume: &AnyVolume, view: &View, slice: usiz
 
 fn read(net: &Network, mut input: Vec<f32>, mirrored: bool) -> Result<Encoded, Error> {
     let side = net.config.side;
-    let device = |e: candle_core::Error| Error::Model(e.into());
     if mirrored {
         let rows = input.chunks_exact(3 * side);
         input = rows.flat_map(|row| row.chunks_exact(3).rev()).flatten().copied().collect();
     }
-    let x = Tensor::from_vec(input, (1, side, side, 3), net.device()).map_err(device)?;
-    let features = net.encoder.forward(&x)?;
-    let mut dense = features.dense.squeeze(0).and_then(|d| d.t()?.contiguous()?.to_vec2::<f32>()).map_err(device)?;
+    let (features, dense) = forward(net, input)?;
+    let mut dense = dense.into_iter().next().unwrap_or_default();
     if mirrored {
         dense.iter_mut().for_each(|d| mirror(d, side));
     }
     Ok(Encoded { features, dense, mirrored })
+}
+
+/// First masks of a slice: `side * side` logits an organ token.
+type FirstMasks = Vec<Vec<f32>>;
+
+/// Features and first masks of slices whose inputs stand one behind the other.
+fn forward(net: &Network, input: Vec<f32>) -> Result<(Features, Vec<FirstMasks>), Error> {
+    let side = net.config.side;
+    let n = input.len() / (3 * side * side);
+    let device = |e: candle_core::Error| Error::Model(e.into());
+    let x = Tensor::from_vec(input, (n, side, side, 3), net.device()).map_err(device)?;
+    let features = net.encoder.forward(&x)?;
+    let dense = features.dense.transpose(1, 2).and_then(|d| d.contiguous()?.to_vec3::<f32>()).map_err(device)?;
+    Ok((features, dense))
 }
 
 /// Exchanges left and right of a `side * side` map.
@@ -133,6 +145,22 @@ pub(crate) fn ask(
     Ok(found(sums.into_iter().map(mean).collect(), question, trusted))
 }
 
+/// [`ask`] for several slices of a volume that are read, and whose rows are decoded, together. The answers are the same.
+pub(crate) fn ask_all(
+    net: &Network,
+    volume: &AnyVolume,
+    view: &View,
+    slices: &[(usize, Question<'_>)],
+) -> Result<Vec<Vec<Answer>>, Error> {
+    if view.is_read_twice() || slices.len() < 2 {
+        return slices.iter().map(|(s, question)| ask(net, volume, view, *s, question)).collect();
+    }
+    let (features, dense) = forward(net, slices.iter().flat_map(|(s, _)| view.input(volume, *s)).collect())?;
+    let asked: Vec<_> = dense.iter().map(Vec::as_slice).zip(slices.iter().map(|(_, question)| question)).collect();
+    let answers = decode_all(net, &features, false, view, &asked)?;
+    Ok(answers.into_iter().zip(slices).map(|(a, (_, question))| found(a, question, MIN_IOU)).collect())
+}
+
 /// What counts as found: an organ asked for by name needs a mask that the network trusts.
 fn found(mut answers: Vec<Answer>, question: &Question<'_>, trusted: f32) -> Vec<Answer> {
     answers.retain(|a| matches!(question, Question::Prompts(_)) || a.iou >= trusted);
@@ -170,49 +198,63 @@ pub(crate) fn answer(
 
 /// Masks for all rows of a question, trusted or not.
 fn decode(net: &Network, encoded: &Encoded, view: &View, question: &Question<'_>) -> Result<Vec<Answer>, Error> {
+    let one = decode_all(net, &encoded.features, encoded.mirrored, view, &[(&encoded.dense, question)])?;
+    Ok(one.into_iter().flatten().collect())
+}
+
+/// [`decode`] for slices that were read together, each with its first masks and its question.
+fn decode_all(
+    net: &Network,
+    features: &Features,
+    mirrored: bool,
+    view: &View,
+    slices: &[(&[Vec<f32>], &Question<'_>)],
+) -> Result<Vec<Vec<Answer>>, Error> {
     let side = view.side;
     let device = |e: candle_core::Error| Error::Model(e.into());
-    let dense = &encoded.dense;
     let mut rows = Vec::new();
     let mut organs = Vec::new();
-    match question {
-        Question::Organs(list) => {
-            for organ in *list {
-                let token = usize::from(organ.get()) - 1;
-                let Some(first) = dense.get(token) else { continue };
-                if first.iter().filter(|&&l| l > 0.0).count() < MIN_FIRST_PIXELS {
-                    continue;
+    for (image, (dense, question)) in slices.iter().enumerate() {
+        match question {
+            Question::Organs(list) => {
+                for organ in *list {
+                    let token = usize::from(organ.get()) - 1;
+                    let Some(first) = dense.get(token) else { continue };
+                    if first.iter().filter(|&&l| l > 0.0).count() < MIN_FIRST_PIXELS {
+                        continue;
+                    }
+                    let mut row = PromptRow { image, organ: Some(token), ..PromptRow::default() };
+                    row.set_first_mask(first, side);
+                    rows.push(row);
+                    organs.push(organ.get());
                 }
-                let mut row = PromptRow { organ: Some(token), ..PromptRow::default() };
-                row.set_first_mask(first, side);
-                rows.push(row);
-                organs.push(organ.get());
             }
-        }
-        Question::Prompts(list) => {
-            for p in *list {
-                rows.push(prompt_row(view, p, dense));
-                organs.push(p.organ.get());
+            Question::Prompts(list) => {
+                for p in *list {
+                    rows.push(PromptRow { image, ..prompt_row(view, p, dense) });
+                    organs.push(p.organ.get());
+                }
             }
         }
     }
+    let mut all: Vec<Vec<Answer>> = slices.iter().map(|_| Vec::new()).collect();
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Ok(all);
     }
-    if encoded.mirrored {
+    if mirrored {
         rows.iter_mut().for_each(|r| mirror_row(r, side));
     }
-    let decoded = net.decoder.forward(&encoded.features, &rows)?;
+    let decoded = net.decoder.forward(features, &rows)?;
     let logits = decoded.logits.to_vec2::<f32>().map_err(device)?;
     let iou = decoded.iou.to_vec1::<f32>().map_err(device)?;
-    let by_prompt = matches!(question, Question::Prompts(_));
-    let mut answers: Vec<Answer> = Vec::new();
     for (((organ, logits), iou), row) in organs.iter().zip(logits).zip(iou).zip(&rows) {
+        let by_prompt = matches!(slices[row.image].1, Question::Prompts(_));
+        let answers = &mut all[row.image];
         let mut fixed = fixed_point(&logits);
         if let (true, Some(b)) = (by_prompt, row.bounds) {
             keep_inside(&mut fixed, b, side);
         }
-        if encoded.mirrored {
+        if mirrored {
             mirror(&mut fixed, side);
         }
         // Several prompts of one organ on a slice are one mask.
@@ -226,7 +268,7 @@ fn decode(net: &Network, encoded: &Encoded, view: &View, question: &Question<'_>
             None => answers.push(Answer { organ: *organ, logits: fixed, iou }),
         }
     }
-    Ok(answers)
+    Ok(all)
 }
 
 /// The decoder's row for a prompt. `dense` are the slice's first masks, logits of `side * side` pixels an organ token.

@@ -97,6 +97,9 @@ impl PromptMode {
     }
 }
 
+/// Slices that a GPU reads together unless told otherwise.
+pub(crate) const GPU_SLICES: usize = 16;
+
 /// What to do with a case.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -110,8 +113,8 @@ pub struct Request {
     pub window: Option<Window>,
     /// Prompts.
     pub prompts: PromptMode,
-    /// Slices read together by one worker.
-    pub batch: usize,
+    /// Slices read together by one worker; `None` is 1 on the CPU and [`GPU_SLICES`] on a GPU.
+    pub batch: Option<usize>,
     /// Keep probabilities for [`crate::Segmentation::probabilities`].
     pub keep_probabilities: bool,
     /// Also make the label maps at the four thresholds of the paper (section 4), for [`crate::Segmentation::candidates`].
@@ -145,7 +148,7 @@ impl Default for Request {
             plane: None,
             window: None,
             prompts: PromptMode::Organ,
-            batch: 1,
+            batch: None,
             keep_probabilities: false,
             candidates: false,
             threshold: 0.5,

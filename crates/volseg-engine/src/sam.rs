@@ -3,6 +3,7 @@
 use crate::body::stack_of;
 use crate::outcome::{Observer, Segmentation, Stage};
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
+use crate::request::GPU_SLICES;
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, guess_modality};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -14,9 +15,6 @@ use volseg_model::picture::Picture;
 use volseg_model::prompt_encoder::Point;
 use volseg_model::sam::{Embedding, PromptSet, SamModel};
 use volseg_model::share::on_this_thread;
-
-/// Slices that are read together on a GPU.
-const GPU_SLICES: usize = 32;
 
 /// One organ's answer on a slice: probabilities of the shown slice, row by row.
 struct Answer {
@@ -63,7 +61,7 @@ pub(crate) fn segment(
     if let Some(allowed) = request.memory {
         let probabilities = if request.keep_probabilities { voxels * organs.len() * 4 } else { 0 };
         // Weights are already loaded; each worker holds the activations of one slice.
-        let needed = (voxels + probabilities + threads * (400 << 20)) as u64;
+        let needed = (voxels + probabilities + threads * request.batch.unwrap_or(1) * (400 << 20)) as u64;
         if needed > allowed {
             return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
         }
@@ -80,14 +78,14 @@ pub(crate) fn segment(
     let mut counts: BTreeMap<u8, ThresholdCounts> = BTreeMap::new();
     let done = AtomicUsize::new(0);
     // Small chunks bound the memory: full-size probabilities of a chunk only.
-    let least = if model.is_on_gpu() { GPU_SLICES } else { 1 };
-    for chunk in slices.chunks(threads.max(least)) {
+    let at_once = request.batch.unwrap_or(if model.is_on_gpu() { GPU_SLICES } else { 1 });
+    for chunk in slices.chunks(if model.is_on_gpu() { at_once } else { threads * at_once }) {
         if observer.stopped() {
             return Err(Error::Interrupted);
         }
         let pictures =
             chunk.par_iter().map(|&s| shown_picture(image, &stack, s, bounds)).collect::<Result<Vec<_>, _>>()?;
-        let embeddings = model.embed_all(&pictures)?;
+        let embeddings = model.embed_all(&pictures, at_once)?;
         let answers: Vec<Result<Vec<Answer>, Error>> = chunk
             .par_iter()
             .zip(&embeddings)

@@ -3,9 +3,10 @@
 use crate::assemble::assemble;
 use crate::body::{View, stack_of};
 use crate::outcome::{Observer, Segmentation, Stage};
-use crate::pass::{Answer, Question, STEPS, ask};
+use crate::pass::{Answer, Question, STEPS, ask, ask_all};
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
-use crate::{CANDIDATE_THRESHOLDS, Error, Model, PromptMode, Request, cleanup, guess_modality};
+use crate::request::GPU_SLICES;
+use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, cleanup, guess_modality};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -89,13 +90,15 @@ pub fn segment(
     }
     let view =
         View::new(volume, image.slope, image.intercept, stack, modality, request.window, network.config.side, picture);
-    let needed = plan_bytes(dim, stack.slices, organs.len(), network.config.side, threads, request);
+    let at_once = request.batch.unwrap_or(if network.device().is_cpu() { 1 } else { GPU_SLICES });
+    let at_once = at_once.clamp(1, stack.slices.max(1));
+    let needed = plan_bytes(dim, stack.slices, organs.len(), network.config.side, threads * at_once, request);
     if let Some(allowed) = request.memory
         && needed > allowed
     {
         return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
     }
-    let mut answers = run(network, image, &view, &organs, request, threads, observer)?;
+    let mut answers = run(network, image, &view, &organs, request, (threads, at_once), observer)?;
     let network_s = began.elapsed().as_secs_f64();
     observer.progress(Stage::Assemble, 0, 1);
     let spacing = volume.affine().spacing_mm()[stack.frame.axes[2]];
@@ -178,7 +181,7 @@ fn run(
     view: &View,
     organs: &[OrganId],
     request: &Request,
-    threads: usize,
+    (threads, at_once): (usize, usize),
     observer: &dyn Observer,
 ) -> Result<Vec<Vec<Answer>>, Error> {
     let slices = view.stack.slices;
@@ -186,36 +189,43 @@ fn run(
     let results: Vec<Mutex<Vec<Answer>>> = (0..slices).map(|_| Mutex::default()).collect();
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let (next, done, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let mine = |slice: usize| -> Vec<Prompt> {
+        let PromptMode::Given { prompts, .. } = &request.prompts else { return Vec::new() };
+        let from = prompts.prompts.partition_point(|p| p.slice < slice);
+        let to = prompts.prompts.partition_point(|p| p.slice <= slice);
+        prompts.prompts[from..to].iter().filter(|p| organs.contains(&p.organ)).cloned().collect()
+    };
+    let ask_some = |part: std::ops::Range<usize>| -> Result<(), Error> {
+        if observer.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let prompts: Vec<Vec<Prompt>> = part.clone().map(mine).collect();
+        let asked: Vec<(usize, Question<'_>)> = part
+            .zip(&prompts)
+            .filter_map(|(slice, mine)| match request.prompts {
+                PromptMode::Organ if skip(slice) => None,
+                PromptMode::Organ => Some((slice, Question::Organs(organs))),
+                PromptMode::Given { .. } if mine.is_empty() => None,
+                PromptMode::Given { .. } => Some((slice, Question::Prompts(mine))),
+            })
+            .collect();
+        let answers = ask_all(net, &image.volume, view, &asked)?;
+        asked.iter().zip(answers).for_each(|((slice, _), a)| *lock(&results[*slice]) = a);
+        Ok(())
+    };
     let work = || {
         while !stop.load(Ordering::Relaxed) {
-            let s = next.fetch_add(1, Ordering::Relaxed);
-            if s >= slices {
+            let first = next.fetch_add(at_once, Ordering::Relaxed);
+            if first >= slices {
                 return;
             }
-            let outcome = match &request.prompts {
-                _ if observer.stopped() => Err(Error::Interrupted),
-                PromptMode::Organ if skip(s) => Ok(Vec::new()),
-                PromptMode::Organ => ask(net, &image.volume, view, s, &Question::Organs(organs)),
-                PromptMode::Given { prompts, .. } => {
-                    let from = prompts.prompts.partition_point(|p| p.slice < s);
-                    let to = prompts.prompts.partition_point(|p| p.slice <= s);
-                    let mine: Vec<_> =
-                        prompts.prompts[from..to].iter().filter(|p| organs.contains(&p.organ)).cloned().collect();
-                    if mine.is_empty() {
-                        Ok(Vec::new())
-                    } else {
-                        ask(net, &image.volume, view, s, &Question::Prompts(&mine))
-                    }
-                }
-            };
-            match outcome {
-                Ok(a) => *lock(&results[s]) = a,
-                Err(e) => {
-                    lock(&failed).get_or_insert(e);
-                    stop.store(true, Ordering::Relaxed);
-                }
+            let part = first..(first + at_once).min(slices);
+            let count = part.len();
+            if let Err(e) = ask_some(part) {
+                lock(&failed).get_or_insert(e);
+                stop.store(true, Ordering::Relaxed);
             }
-            observer.progress(Stage::Network, done.fetch_add(1, Ordering::Relaxed) + 1, slices);
+            observer.progress(Stage::Network, done.fetch_add(count, Ordering::Relaxed) + count, slices);
         }
     };
     std::thread::scope(|scope| {

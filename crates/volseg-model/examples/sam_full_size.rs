@@ -98,7 +98,7 @@ fn gpu(weights: &Path) -> Result<(), Failure> {
         let timed = |n: usize| -> Result<f64, Failure> {
             let pictures = pictures(n);
             Ok(best(20, || {
-                drop(model.embed_all(&pictures)?);
+                drop(model.embed_all(&pictures, n)?);
                 Ok(done()?)
             })? / n as f64)
         };
@@ -136,7 +136,7 @@ fn bench(weights: &Path, repeats: usize) -> Result<(), Failure> {
             let pictures = &eight[..4 * threads];
             Ok((
                 best(repeats, || model.embed(&picture).map(drop).map_err(Into::into))?,
-                best(repeats, || model.embed_all(pictures).map(drop).map_err(Into::into))? / pictures.len() as f64,
+                best(repeats, || model.embed_all(pictures, 1).map(drop).map_err(Into::into))? / pictures.len() as f64,
                 best(3 * repeats, || model.decode(&embedding, &prompts).map(drop).map_err(Into::into))?,
             ))
         })?;

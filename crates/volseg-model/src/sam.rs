@@ -213,24 +213,26 @@ impl SamModel {
         pictures.iter().enumerate().zip(&inputs).map(embedding).collect()
     }
 
-    /// Reads several pictures. On the CPU one a thread of the current pool as long as there are enough, the rest with all threads;
-    /// on a GPU in passes of [`GPU_TOKENS`].
+    /// Reads several pictures, `at_once` of them in a pass: on the CPU a pass for each thread of the current pool as long as there
+    /// are enough, the rest with all threads; on a GPU pass by pass, of at most [`GPU_TOKENS`].
     ///
     /// # Errors
     /// As [`SamModel::embed`].
-    pub fn embed_all(&self, pictures: &[Picture]) -> Result<Vec<Embedding>, Error> {
-        if !self.device.is_cpu() {
-            let tokens = self.config.grid() * self.config.grid();
-            let parts = pictures.chunks((GPU_TOKENS / tokens).max(1)).map(|part| self.embed_batch(part));
-            return Ok(parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
+    pub fn embed_all(&self, pictures: &[Picture], at_once: usize) -> Result<Vec<Embedding>, Error> {
+        let at_once = at_once.max(1);
+        if self.is_on_gpu() {
+            let most = (GPU_TOKENS / (self.config.grid() * self.config.grid())).max(1);
+            let passes = pictures.chunks(at_once.min(most)).map(|part| self.embed_batch(part));
+            return Ok(passes.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
         }
-        let (many, rest) = pictures.split_at(pictures.len() - pictures.len() % rayon::current_num_threads());
-        let mut all: Vec<Embedding> =
-            many.par_iter().map(|p| on_this_thread(|| self.embed_here(p))).collect::<Result<_, _>>()?;
-        for picture in rest {
-            all.push(self.embed(picture)?);
+        let (many, rest) =
+            pictures.split_at(pictures.len() - pictures.len() % (at_once * rayon::current_num_threads()));
+        let mut all: Vec<Vec<Embedding>> =
+            many.par_chunks(at_once).map(|part| on_this_thread(|| self.embed_batch(part))).collect::<Result<_, _>>()?;
+        for part in rest.chunks(at_once) {
+            all.push(on_all_threads(|| self.embed_batch(part))?);
         }
-        Ok(all)
+        Ok(all.into_iter().flatten().collect())
     }
 
     /// One mask for each set of prompts, in their order; which of the decoder's masks is the architecture's way.

@@ -309,10 +309,14 @@ fn rows_do_not_depend_on_their_neighbours_or_threads() {
         close("a row alone", &alone.low_res, &all.low_res, 1e-5);
     }
     let pictures = [e.picture("image_u8"), e.picture("image2_u8")];
-    let a = pool(1).install(|| model.embed_all(&pictures).unwrap());
-    let b = pool(2).install(|| model.embed_all(&pictures).unwrap());
-    for (a, b) in a.iter().zip(&b) {
-        assert_eq!(values(&a.features), values(&b.features));
+    let pictures: Vec<_> = pictures.iter().cycle().take(5).cloned().collect();
+    let a = pool(1).install(|| model.embed_all(&pictures, 1).unwrap());
+    for (threads, at_once) in [(2, 1), (1, 2), (2, 2), (2, 3)] {
+        let b = pool(threads).install(|| model.embed_all(&pictures, at_once).unwrap());
+        assert_eq!(a.len(), b.len());
+        for (a, b) in a.iter().zip(&b) {
+            assert_eq!(values(&a.features), values(&b.features), "{threads} threads, {at_once} at once");
+        }
     }
     let nan = PromptSet { points: vec![Point { x: f32::NAN, y: 0.0, label: 1 }], ..PromptSet::default() };
     assert!(model.decode(&embedding, &[nan]).is_err());
