@@ -2,6 +2,7 @@
 
 use super::{FORMAT, has_mark, is_bare, of_several};
 use crate::{Error, Image, ReadOptions, Result, source::Shared};
+use rayon::prelude::*;
 use std::{
     io::{Cursor, Read},
     sync::Arc,
@@ -53,23 +54,44 @@ pub(crate) fn entries(
         return Err(Error::malformed(ZIP, format!("{stated} entries, but {} names: some stand twice", archive.len())));
     }
     let chosen = checked(&mut archive, wanted, options)?;
-    let mut budget = options.limits.max_inflated_bytes;
-    for n in chosen {
-        let mut entry = archive.by_index(n).map_err(broken)?;
-        let mut content = Vec::new();
-        (&mut entry)
-            .take(budget.saturating_add(1))
-            .read_to_end(&mut content)
-            .map_err(|e| Error::malformed(ZIP, e.to_string()))?;
-        budget = budget.checked_sub(content.len() as u64).ok_or(Error::Limit {
-            what: "bytes after decompression",
-            found: options.limits.max_inflated_bytes.saturating_add(1),
-            allowed: options.limits.max_inflated_bytes,
-        })?;
-        let name = entry.name_raw().to_vec();
-        visit(name, content)?;
+    let allowed = options.limits.max_inflated_bytes;
+    let announced = chosen.iter().map(|c| c.size).fold(0, u64::saturating_add);
+    if announced > allowed {
+        return Err(Error::Limit { what: "bytes after decompression", found: announced, allowed });
+    }
+    // Some entries ahead of the visitor, so that all threads have work and few contents wait.
+    for part in chosen.chunks(4 * rayon::current_num_threads()) {
+        let contents: Vec<Result<(Vec<u8>, Vec<u8>)>> = part.par_iter().map_with(archive.clone(), inflated).collect();
+        for content in contents {
+            let (name, content) = content?;
+            visit(name, content)?;
+        }
     }
     Ok(archive.len())
+}
+
+/// An entry of an archive: its number and how many bytes it announces.
+struct Chosen {
+    number: usize,
+    size: u64,
+}
+
+/// Name and content of an entry.
+fn inflated(archive: &mut ZipArchive<Cursor<&[u8]>>, chosen: &Chosen) -> Result<(Vec<u8>, Vec<u8>)> {
+    let mut entry = archive.by_index(chosen.number).map_err(|e| Error::malformed(ZIP, e.to_string()))?;
+    let name = entry.name_raw().to_vec();
+    let mut content = Vec::new();
+    (&mut entry)
+        .take(chosen.size.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(|e| Error::malformed(ZIP, e.to_string()))?;
+    if content.len() as u64 > chosen.size {
+        return Err(Error::malformed(
+            ZIP,
+            format!("an entry holds more than the {} bytes that it announces", chosen.size),
+        ));
+    }
+    Ok((name, content))
 }
 
 /// The wanted files, after a look at every entry: names, links, encryption, places, announced sizes.
@@ -77,7 +99,7 @@ fn checked(
     archive: &mut ZipArchive<Cursor<&[u8]>>,
     wanted: &dyn Fn(&[u8]) -> bool,
     options: &ReadOptions,
-) -> Result<Vec<usize>> {
+) -> Result<Vec<Chosen>> {
     let broken = |e: zip::result::ZipError| Error::malformed(ZIP, e.to_string());
     let mut places = Vec::new();
     let mut chosen = Vec::new();
@@ -112,7 +134,7 @@ fn checked(
                 allowed: options.limits.max_inflated_bytes,
             });
         }
-        chosen.push(n);
+        chosen.push(Chosen { number: n, size: entry.size() });
     }
     // Entries that share their bytes make terabytes of kilobytes.
     places.sort_unstable();
