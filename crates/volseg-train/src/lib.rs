@@ -25,6 +25,7 @@ pub use clip::{ClipTrainConfig, train_clip};
 pub use config::{PhantomSet, PictureSet, SplitRule, TrainConfig};
 pub use error::Error;
 pub use experiment::{Experiment, ExperimentConfig, Planned, plan, run_experiment};
+pub use optimizer::AdamW;
 pub use pictures::{Part, Picture, load_pictures, part_of};
 pub use random::Random;
 pub use sam_stage1::{EncoderPart, SamPrompts, SamTrainConfig, train_sam_prompt};

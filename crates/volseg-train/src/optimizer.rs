@@ -14,8 +14,9 @@ const EPSILON: f32 = 1e-8;
 /// Greatest norm of the whole gradient.
 const CLIP: f64 = 1.0;
 
-/// Moments and averaged weights of all variables, in the order of their names.
-pub(crate) struct AdamW {
+/// AdamW on the CPU, in place: betas 0.9 and 0.99, gradient clipped to norm 1, decoupled decay, averaged weights. Moments and averages
+/// of all variables stand in the order of their names.
+pub struct AdamW {
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
     average: Vec<Vec<f32>>,
@@ -26,7 +27,11 @@ pub(crate) struct AdamW {
 }
 
 impl AdamW {
-    pub(crate) fn new(variables: &BTreeMap<String, Var>) -> Result<Self, Error> {
+    /// No moments, and the weights as they are for their average.
+    ///
+    /// # Errors
+    /// Variables that are not `f32` on the CPU.
+    pub fn new(variables: &BTreeMap<String, Var>) -> Result<Self, Error> {
         let average: Vec<Vec<f32>> =
             variables.values().map(|v| v.flatten_all()?.to_vec1()).collect::<Result<_, _>>()?;
         let zeros: Vec<Vec<f32>> = average.iter().map(|v| vec![0.0; v.len()]).collect();
@@ -38,8 +43,12 @@ impl AdamW {
         Ok(Self { beta2: 0.999, clip: f64::INFINITY, ..Self::new(variables)? })
     }
 
-    /// One step. Decay acts on tensors of two and more axes only.
-    pub(crate) fn update(
+    /// One step with the flat `gradients`, in the order of the variables' names; `average` is the decay of the averaged weights.
+    /// `decay` acts on tensors of two and more axes only.
+    ///
+    /// # Errors
+    /// Variables that are not `f32` on the CPU.
+    pub fn update(
         &mut self,
         variables: &BTreeMap<String, Var>,
         gradients: &[Vec<f32>],
