@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 CASES = [("small", "all"), ("small", "frozen"), ("vit-b", "all"), ("vit-b", "frozen")]
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
+# As the program sets them for itself when it starts.
+MALLOC = {"CANDLE_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 
 
 def torch_step(size, kind, steps):

@@ -2,6 +2,7 @@
 //!
 //! `sam_full_size compare WEIGHTS EXPECTED.safetensors` against `scripts/parity/full_size.py`;
 //! `sam_full_size bench WEIGHTS [REPEATS]` prints JSON lines (see `scripts/peers/torch_vitb.py`, which calls it);
+//! `sam_full_size decode WEIGHTS` times the decoder alone, 15 boxes, at 1 and 2 threads;
 //! `sam_full_size gpu WEIGHTS` compares GPU 0 with the CPU and prints a JSON line a precision (see `scripts/cuda/check.sh`).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -20,9 +21,10 @@ fn main() -> Result<(), Failure> {
         ["compare", weights, expected] => compare(Path::new(weights), Path::new(expected)),
         ["bench", weights] => bench(Path::new(weights), 3),
         ["bench", weights, repeats] => bench(Path::new(weights), repeats.parse()?),
+        ["decode", weights] => decode(Path::new(weights)),
         ["gpu", weights] => gpu(Path::new(weights)),
         _ => {
-            Err("usage: sam_full_size compare WEIGHTS EXPECTED.safetensors | bench WEIGHTS [REPEATS] | gpu WEIGHTS"
+            Err("usage: sam_full_size compare WEIGHTS EXPECTED.safetensors | bench WEIGHTS [REPEATS] | decode WEIGHTS | gpu WEIGHTS"
                 .into())
         }
     }
@@ -77,6 +79,18 @@ fn question() -> Result<(Picture, Vec<PromptSet>), Failure> {
     let values: Vec<u8> = (0..256 * 256u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let boxes = (0..15).map(|n| boxed(&[10.0 + 5.0 * n as f32, 20.0, 120.0 + 8.0 * n as f32, 200.0]));
     Ok((Picture::grey(256, 256, &values)?, boxes.collect::<Result<_, _>>()?))
+}
+
+fn decode(weights: &Path) -> Result<(), Failure> {
+    let model = SamModel::load(weights)?;
+    let (picture, prompts) = question()?;
+    let embedding = model.embed(&picture)?;
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let time = pool.install(|| best(40, || model.decode(&embedding, &prompts).map(drop).map_err(Into::into)))?;
+        println!("{threads} threads: {:.1} ms", time * 1e3);
+    }
+    Ok(())
 }
 
 fn gpu(weights: &Path) -> Result<(), Failure> {

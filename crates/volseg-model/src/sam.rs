@@ -343,8 +343,7 @@ impl SamModel {
         let positions = self.sam.prompts.dense_positions();
         let choose = |row: usize, iou: &[f32]| rows.get(row).map_or(0, |(.., choice)| choice.of(iou));
         let all = self.sam.decoder.forward_choosing(&embedding.features, positions, &tokens, &dense, choose)?;
-        let logits = all.logits.flatten_from(1)?.to_vec2::<f32>()?;
-        let rows = logits.into_iter().zip(&all.iou).zip(&all.chosen);
+        let rows = all.logits.into_iter().zip(&all.iou).zip(&all.chosen);
         Ok(rows
             .map(|((low_res, iou), &mask)| Decoded { low_res, iou: iou.get(mask).copied().unwrap_or_default(), mask })
             .collect())
