@@ -5,4 +5,4 @@
 set -euo pipefail
 folder=$(realpath "$1")
 cd "$(dirname "$0")/../.."
-VOLSEG_CLIP_FIXTURE=$folder cargo test --release -p volseg-prompt --test clip_fixture -- --nocapture
+VOLSEG_CLIP_FIXTURE=$folder cargo test --release --workspace --test clip_fixture -- --nocapture

@@ -6,4 +6,4 @@ folder=$(realpath "$1")
 here=$(dirname "$(realpath "$0")")
 "${PYTHON:-python3}" "$here/check_given_fixture.py" "$folder"
 cd "$here/../.."
-VOLSEG_SAM_FIXTURE="$folder" cargo test --release -p volseg-model --test sam_fixture
+VOLSEG_SAM_FIXTURE="$folder" cargo test --release --workspace --test sam_fixture

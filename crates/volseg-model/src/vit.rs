@@ -10,7 +10,8 @@ use crate::ops::{Linear, Window, unfold};
 use crate::weights::Weights;
 use crate::{Error, Init};
 use block::Block;
-use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
 
 /// Receives named intermediate results: how parity with the published numbers is checked.
 pub type Trace<'a> = &'a mut dyn FnMut(&str, &Tensor);
@@ -115,9 +116,8 @@ impl ImageEncoder {
     /// # Errors
     /// As [`ImageEncoder::forward`].
     pub fn traced(&self, images: &Tensor, adapters: bool, trace: Trace<'_>) -> Result<Tensor, Error> {
-        let (g, p) = (self.grid, self.patch);
-        let b = match *images.dims() {
-            [b, 3, h, w] if h == self.image_size && w == h => b,
+        match *images.dims() {
+            [_, 3, h, w] if h == self.image_size && w == h => {}
             _ => {
                 return Err(Error::InvalidArgument {
                     what: "input of the image encoder",
@@ -125,18 +125,79 @@ impl ImageEncoder {
                     expected: format!("[batch, 3, {0}, {0}]", self.image_size),
                 });
             }
-        };
-        let pixels = images.permute((0, 2, 3, 1))?.contiguous()?;
-        let x = unfold(&pixels, Window { size: p, stride: p, pad: 0 })?;
-        let x = self.embed.forward(&x)?;
-        trace("patch_embed", &x);
-        let mut x = x.reshape((b, g * g, ()))?.broadcast_add(&self.positions)?;
+        }
+        let mut x = self.begin(images, trace)?;
         for (n, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, adapters, &mut |name, t| trace(&format!("block{n}.{name}"), t))?;
         }
+        self.end(&x)
+    }
+
+    /// Patches with their positions.
+    fn begin(&self, images: &Tensor, trace: Trace<'_>) -> Result<Tensor, Error> {
+        let pixels = images.permute((0, 2, 3, 1))?.contiguous()?;
+        let x = unfold(&pixels, Window { size: self.patch, stride: self.patch, pad: 0 })?;
+        let x = self.embed.forward(&x)?;
+        trace("patch_embed", &x);
+        Ok(x.reshape((images.dim(0)?, self.grid * self.grid, ()))?.broadcast_add(&self.positions)?)
+    }
+
+    /// The neck.
+    fn end(&self, x: &Tensor) -> Result<Tensor, Error> {
+        let (b, g) = (x.dim(0)?, self.grid);
         let (reduce, norm1, mix, norm2) = &self.neck;
-        let x = norm1.forward(&reduce.forward(&x)?)?.reshape((b, g, g, ()))?;
+        let x = norm1.forward(&reduce.forward(x)?)?.reshape((b, g, g, ()))?;
         let x = unfold(&x, Window { size: 3, stride: 1, pad: 1 })?;
         Ok(norm2.forward(&mix.forward(&x)?)?.reshape((b, g * g, ()))?)
     }
+
+    /// [`ImageEncoder::forward`] for a training that has no memory for all intermediate results: the input of each block is
+    /// kept, and [`ImageEncoder::backward`] computes a block once more when it needs the rest. The embedding is a leaf.
+    ///
+    /// # Errors
+    /// As [`ImageEncoder::forward`].
+    pub fn forward_keeping(&self, images: &Tensor) -> Result<(Tensor, Kept), Error> {
+        let mut x = self.begin(images, &mut |_, _| ())?.detach();
+        let mut inputs = Vec::with_capacity(self.blocks.len() + 1);
+        for block in &self.blocks {
+            inputs.push(x.clone());
+            x = block.forward(&x, true, &mut |_, _| ())?.detach();
+        }
+        let embedding = self.end(&x)?.detach();
+        inputs.push(x);
+        Ok((embedding, Kept { images: images.clone(), inputs }))
+    }
+
+    /// Gradients of all variables from that of the embedding, part by part from the last: `each` gets every part's.
+    ///
+    /// # Errors
+    /// Errors of `each`; only if the back end fails otherwise.
+    pub fn backward(
+        &self,
+        kept: &Kept,
+        gradient: &Tensor,
+        each: &mut dyn FnMut(&GradStore) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut gradient = gradient.clone();
+        for (n, input) in kept.inputs.iter().enumerate().rev() {
+            let x = Var::from_tensor(input)?;
+            let y = match self.blocks.get(n) {
+                Some(block) => block.forward(&x, true, &mut |_, _| ())?,
+                None => self.end(&x)?,
+            };
+            let store = (y * &gradient)?.sum_all()?.backward()?;
+            each(&store)?;
+            let from =
+                store.get(&x).ok_or_else(|| candle_core::Error::Msg("a block's input has no gradient".into()))?;
+            gradient = from.detach();
+        }
+        let y = self.begin(&kept.images, &mut |_, _| ())?;
+        each(&(y * &gradient)?.sum_all()?.backward()?)
+    }
+}
+
+/// What [`ImageEncoder::forward_keeping`] leaves: the pictures and the inputs of the blocks and of the neck.
+pub struct Kept {
+    images: Tensor,
+    inputs: Vec<Tensor>,
 }

@@ -1,8 +1,11 @@
-//! CPU seconds of a training step of an image encoder, for `scripts/peers/torch_step.py`: `time_step small|vit-b all|frozen [STEPS]`.
-//! One thread; forward, backward and AdamW; `frozen` keeps the weights of the blocks' linear maps. One JSON line.
+//! CPU seconds of a training step of an image encoder, for `scripts/peers/torch_step.py`: `time_step small|vit-b all|frozen|recompute [STEPS]`.
+//! One thread; forward, backward and AdamW; `frozen` keeps the weights of the blocks' linear maps, `recompute` trains all and keeps only the
+//! blocks' inputs. One JSON line.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{Device, Tensor};
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, Var};
+use std::collections::BTreeMap;
 use std::time::Instant;
 use volseg_model::config::SamConfig;
 use volseg_model::vit::ImageEncoder;
@@ -55,10 +58,26 @@ fn main() {
     let side = config.image_size;
     let x = Tensor::randn(0f32, 1.0, (batch, 3, side, side), &Device::Cpu).unwrap();
     let mut step = || {
-        let loss = encoder.forward(&x).unwrap().sqr().unwrap().mean_all().unwrap();
-        let store = loss.backward().unwrap();
-        let gradients: Vec<Vec<f32>> =
-            variables.values().map(|v| store.get(v).unwrap().flatten_all().unwrap().to_vec1().unwrap()).collect();
+        let mut found: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+        let mut take = |store: &GradStore| {
+            for (name, g) in variables.iter().filter_map(|(name, v)| Some((name.as_str(), store.get(v)?))) {
+                found.insert(name, g.flatten_all().unwrap().to_vec1().unwrap());
+            }
+        };
+        let loss = |embedding: &Tensor| embedding.sqr().unwrap().mean_all().unwrap();
+        if args[2] == "recompute" {
+            let (embedding, kept) = encoder.forward_keeping(&x).unwrap();
+            let leaf = Var::from_tensor(&embedding).unwrap();
+            let gradient = loss(&leaf).backward().unwrap().get(&leaf).unwrap().detach();
+            let mut each = |store: &GradStore| -> Result<(), Error> {
+                take(store);
+                Ok(())
+            };
+            encoder.backward(&kept, &gradient, &mut each).unwrap();
+        } else {
+            take(&loss(&encoder.forward(&x).unwrap()).backward().unwrap());
+        }
+        let gradients: Vec<Vec<f32>> = variables.keys().map(|name| found[name.as_str()].clone()).collect();
         adam.update(&variables, &gradients, 1e-4, 0.05, 0.999).unwrap();
     };
     step();

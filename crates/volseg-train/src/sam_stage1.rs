@@ -262,55 +262,92 @@ impl<'a> Trainer<'a> {
         second: &mut AdamW,
         random: &mut Random,
     ) -> Result<f64, Error> {
+        let (gradients, mut parts, loss) = self.first_pass(slides, random)?;
+        first.update(&self.outer, &gradients.of(&self.outer)?, rate, 0.0, 0.0)?;
+        second.update(&self.decoder, &gradients.of(&self.decoder)?, rate, 0.0, 0.0)?;
+
         let side = self.sizes.image_size;
-        let labels: Vec<&[u8]> =
-            slides.iter().flat_map(|s| std::iter::repeat_n(s.label.as_slice(), self.config.masks)).collect();
-        let pick: Vec<u32> = (0..labels.len()).map(|r| (r / self.config.masks) as u32).collect();
-        let pick = Tensor::from_vec(pick, labels.len(), &Device::Cpu)?;
+        // One pass in the middle and the last have no points.
+        let bare = 1 + random.below(self.config.feedback.saturating_sub(2));
+        for n in 0..self.config.feedback {
+            let points = POINTS[random.below(POINTS.len())];
+            let points = if n == bare || n + 1 == self.config.feedback { 0 } else { points };
+            let mut gradients = Gradients::default();
+            for part in &mut parts {
+                let wrong = part.labels.iter().zip(&part.predicted);
+                let rows: Vec<Sparse> = wrong
+                    .map(|(l, p)| Sparse { points: error_points(l, p, side, points, random), bounds: None })
+                    .collect();
+                let tokens = self.sam.prompts.sparse(&rows)?.detach();
+                let dense = self.sam.prompts.dense(Some(&part.mask))?.detach();
+                let pass = self.pass(&part.images, &tokens, &dense, &part.labels)?;
+                gradients.add(&self.decoder, &pass.loss.backward()?, part.share)?;
+                (part.mask, part.predicted) = (pass.mask, pass.predicted);
+            }
+            second.update(&self.decoder, &gradients.of(&self.decoder)?, rate, 0.0, 0.0)?;
+        }
+        Ok(loss)
+    }
+
+    /// Encoder, prompts and decoder: gradients and loss of the batch, and what its parts hold for the passes that follow.
+    fn first_pass<'s>(
+        &self,
+        slides: &[&'s Slide],
+        random: &mut Random,
+    ) -> Result<(Gradients, Vec<BatchPart<'s>>, f64), Error> {
+        let side = self.sizes.image_size;
         let (boxed, pointed) = match self.config.prompts {
             SamPrompts::Both => (true, true),
             SamPrompts::Either if random.chance(0.5) => (true, false),
             SamPrompts::Either => (false, true),
         };
-        let rows: Vec<Sparse> = labels
-            .iter()
-            .map(|l| Sparse {
-                points: if pointed { vec![first_point(l, side, random)] } else { Vec::new() },
-                bounds: if boxed { jittered_box(l, side, random) } else { None },
-            })
-            .collect();
-        let images = self.sam.encoder.forward(&self.images(slides)?)?.index_select(&pick, 0)?;
-        let texts: Vec<&[f32]> =
-            slides.iter().flat_map(|s| std::iter::repeat_n(s.text.as_slice(), self.config.masks)).collect();
-        let (tokens, dense) = (self.tokens(&rows, &texts)?, self.sam.prompts.dense(None)?);
-        let mut pass = self.pass(&images, &tokens, &dense, &labels)?;
-        let loss = f64::from(pass.loss.to_scalar::<f32>()?);
-        let grads = pass.loss.backward()?;
-        let outer = gradients(&self.outer, &grads)?;
-        let inner = gradients(&self.decoder, &grads)?;
-        first.update(&self.outer, &outer, rate, 0.0, 0.0)?;
-        second.update(&self.decoder, &inner, rate, 0.0, 0.0)?;
-
-        let images = images.detach();
-        // One pass in the middle and the last have no points.
-        let bare = 1 + random.below(self.config.feedback.saturating_sub(2));
-        for n in 0..self.config.feedback {
-            let points = POINTS[random.below(POINTS.len())];
+        let (mut gradients, mut parts, mut loss) = (Gradients::default(), Vec::new(), 0.0);
+        for part in slides.chunks(slides.len().div_ceil(self.config.accumulate).max(1)) {
+            let share = part.len() as f64 / slides.len() as f64;
+            let rows_of = |s: &&'s Slide| std::iter::repeat_n(*s, self.config.masks);
+            let (labels, texts): (Vec<&[u8]>, Vec<&[f32]>) =
+                part.iter().flat_map(rows_of).map(|s| (s.label.as_slice(), s.text.as_slice())).unzip();
+            let pick: Vec<u32> = (0..labels.len()).map(|r| (r / self.config.masks) as u32).collect();
+            let pick = Tensor::from_vec(pick, labels.len(), &Device::Cpu)?;
             let rows: Vec<Sparse> = labels
                 .iter()
-                .zip(&pass.predicted)
-                .map(|(l, p)| {
-                    let points = if n == bare || n + 1 == self.config.feedback { 0 } else { points };
-                    Sparse { points: error_points(l, p, side, points, random), bounds: None }
+                .map(|l| Sparse {
+                    points: if pointed { vec![first_point(l, side, random)] } else { Vec::new() },
+                    bounds: if boxed { jittered_box(l, side, random) } else { None },
                 })
                 .collect();
-            let tokens = self.sam.prompts.sparse(&rows)?.detach();
-            let dense = self.sam.prompts.dense(Some(&pass.mask))?.detach();
-            pass = self.pass(&images, &tokens, &dense, &labels)?;
-            let grads = gradients(&self.decoder, &pass.loss.backward()?)?;
-            second.update(&self.decoder, &grads, rate, 0.0, 0.0)?;
+            let encoder = &self.sam.encoder;
+            let recompute = self.config.recompute && self.config.encoder != EncoderPart::None;
+            let (embedding, kept) = if recompute {
+                let (embedding, kept) = encoder.forward_keeping(&self.images(part)?)?;
+                let leaf = Var::from_tensor(&embedding)?;
+                (leaf.as_tensor().clone(), Some((leaf, kept)))
+            } else {
+                (encoder.forward(&self.images(part)?)?, None)
+            };
+            let images = embedding.index_select(&pick, 0)?;
+            let (tokens, dense) = (self.tokens(&rows, &texts)?, self.sam.prompts.dense(None)?);
+            let pass = self.pass(&images, &tokens, &dense, &labels)?;
+            loss += share * f64::from(pass.loss.to_scalar::<f32>()?);
+            let store = pass.loss.backward()?;
+            gradients.add(&self.outer, &store, share)?;
+            gradients.add(&self.decoder, &store, share)?;
+            if let Some((leaf, kept)) = kept {
+                let gradient =
+                    store.get(&leaf).ok_or_else(|| Error::Config("the embedding receives no gradient".into()))?;
+                encoder.backward(&kept, &gradient.detach(), &mut |store| {
+                    Ok(gradients.add(&self.outer, store, share)?)
+                })?;
+            }
+            parts.push(BatchPart {
+                share,
+                images: images.detach(),
+                labels,
+                mask: pass.mask,
+                predicted: pass.predicted,
+            });
         }
-        Ok(loss)
+        Ok((gradients, parts, loss))
     }
 
     /// Tokens of points and boxes, then those of the texts.
@@ -375,19 +412,49 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Gradients in the order of the names. Every variable must have one, but the mask prompt's network, which no pass trains.
-fn gradients(
-    variables: &BTreeMap<String, Var>,
-    store: &candle_core::backprop::GradStore,
-) -> Result<Vec<Vec<f32>>, Error> {
-    variables
-        .iter()
-        .map(|(name, var)| match store.get(var) {
-            Some(g) => Ok(g.flatten_all()?.to_vec1()?),
-            None if name.starts_with("prompt_encoder.mask_downscaling.") => Ok(vec![0.0; var.elem_count()]),
-            None => Err(Error::Config(format!("variable {name} receives no gradient"))),
-        })
-        .collect()
+/// A part of a batch between two passes.
+struct BatchPart<'s> {
+    /// Share of the batch's pictures.
+    share: f64,
+    /// Embeddings, one a row.
+    images: Tensor,
+    labels: Vec<&'s [u8]>,
+    mask: Tensor,
+    predicted: Vec<Vec<u8>>,
+}
+
+/// Sums of gradients by variable.
+#[derive(Default)]
+struct Gradients(BTreeMap<String, Vec<f32>>);
+
+impl Gradients {
+    /// Adds what `store` holds of the variables, times `share`.
+    fn add(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        store: &candle_core::backprop::GradStore,
+        share: f64,
+    ) -> Result<(), candle_core::Error> {
+        for (name, var) in variables {
+            let Some(g) = store.get(var) else { continue };
+            let sum = self.0.entry(name.clone()).or_insert_with(|| vec![0.0; var.elem_count()]);
+            let g = g.flatten_all()?.to_vec1::<f32>()?;
+            sum.iter_mut().zip(g).for_each(|(s, g)| *s += g * share as f32);
+        }
+        Ok(())
+    }
+
+    /// In the order of the names. Every variable must have one, but the mask prompt's network, which no pass trains.
+    fn of(&self, variables: &BTreeMap<String, Var>) -> Result<Vec<Vec<f32>>, Error> {
+        variables
+            .iter()
+            .map(|(name, var)| match self.0.get(name) {
+                Some(g) => Ok(g.clone()),
+                None if name.starts_with("prompt_encoder.mask_downscaling.") => Ok(vec![0.0; var.elem_count()]),
+                None => Err(Error::Config(format!("variable {name} receives no gradient"))),
+            })
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -436,6 +503,42 @@ mod tests {
             ] {
                 assert!(!moved(fixed), "{fixed}");
             }
+        }
+    }
+
+    /// Recomputed blocks give the gradients that kept ones give; parts of a batch give the mean of what each gives alone.
+    #[test]
+    fn less_memory_gives_the_same_gradients() {
+        let sizes = sizes();
+        let side = sizes.image_size;
+        let slide = |shift: usize| Slide {
+            input: (0..3 * side * side).map(|i| (((i + shift) * 37 % 101) as f32 / 50.0) - 1.0).collect(),
+            label: (0..side * side).map(|i| u8::from((8..20 + shift).contains(&(i % side)) && i / side > 12)).collect(),
+            text: Vec::new(),
+        };
+        let (one, two) = (slide(0), slide(3));
+        let pass = |encoder, recompute, accumulate, slides: &[&Slide]| {
+            let prompts = SamPrompts::Both;
+            let config =
+                SamTrainConfig { encoder, recompute, accumulate, prompts, masks: 1, ..SamTrainConfig::default() };
+            let t = Trainer::new(&config, sizes.clone(), start()).unwrap();
+            let (gradients, parts, _) = t.first_pass(slides, &mut Random::at(&[5])).unwrap();
+            assert_eq!(parts.len(), accumulate);
+            [gradients.of(&t.outer).unwrap().concat(), gradients.of(&t.decoder).unwrap().concat()].concat()
+        };
+        let far = |a: &[f32], b: &[f32]| {
+            let size = a.iter().fold(0f32, |m, v| m.max(v.abs()));
+            a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / size
+        };
+        for encoder in [EncoderPart::Adapters, EncoderPart::All] {
+            let kept = pass(encoder, false, 1, &[&one, &two]);
+            let recomputed = pass(encoder, true, 1, &[&one, &two]);
+            assert_eq!(kept.len(), recomputed.len());
+            assert!(far(&kept, &recomputed) < 1e-5, "{encoder:?}: {}", far(&kept, &recomputed));
+            // The same picture twice, with the same prompts but for their jitter, in two parts.
+            let parts = pass(encoder, true, 2, &[&one, &one]);
+            let whole = pass(encoder, false, 1, &[&one, &one]);
+            assert!(far(&whole, &parts) < 0.05, "{encoder:?}: {}", far(&whole, &parts));
         }
     }
 

@@ -46,6 +46,12 @@ pub struct SamTrainConfig {
     pub halve_every: usize,
     /// Pictures a batch.
     pub batch: usize,
+    /// Parts that a batch is cut into, one after the other in memory; gradients are their mean, weighted by pictures. The Dice, which
+    /// the published loss sums over the batch before it divides, is then one of each part.
+    pub accumulate: usize,
+    /// Keep only the inputs of the encoder's blocks and compute a block once more for its gradient: less memory, about a third more
+    /// time, the same gradients.
+    pub recompute: bool,
     /// Rows a picture: masks drawn with replacement, each with prompts of its own.
     pub masks: usize,
     /// Which part of the image encoder changes.
@@ -78,6 +84,8 @@ impl Default for SamTrainConfig {
             learning_rate: 1e-4,
             halve_every: 10,
             batch: 2,
+            accumulate: 1,
+            recompute: false,
             masks: 5,
             encoder: EncoderPart::Adapters,
             prompts: SamPrompts::Either,
@@ -106,9 +114,11 @@ impl SamTrainConfig {
             None => return Ok(None),
         }
         let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
-        let sizes = [config.epochs, config.batch, config.masks, config.halve_every];
+        let sizes = [config.epochs, config.batch, config.accumulate, config.masks, config.halve_every];
         if sizes.contains(&0) || !(config.learning_rate.is_finite() && config.learning_rate > 0.0) {
-            return Err(Error::Config("epochs, batch, masks, halve_every and learning_rate must be positive".into()));
+            return Err(Error::Config(
+                "epochs, batch, accumulate, masks, halve_every and learning_rate must be positive".into(),
+            ));
         }
         if config.pictures.is_empty() || config.model.as_os_str().is_empty() {
             return Err(Error::Config("`model` and at least one of [[pictures]] are needed".into()));
