@@ -3,7 +3,12 @@
 use std::sync::LazyLock;
 
 /// Features compiled in.
-const FEATURES: &str = if cfg!(feature = "cuda") { "cpu cuda" } else { "cpu" };
+const FEATURES: &str = match (cfg!(feature = "cuda"), cfg!(feature = "jpegls")) {
+    (false, false) => "cpu",
+    (true, false) => "cpu cuda",
+    (false, true) => "cpu jpegls",
+    (true, true) => "cpu cuda jpegls",
+};
 
 /// The one-line form (`-V`): version and commit.
 pub(crate) fn short() -> &'static str {
