@@ -113,7 +113,7 @@ pub struct Request {
     pub window: Option<Window>,
     /// Prompts.
     pub prompts: PromptMode,
-    /// Slices read together by one worker; `None` is 1 on the CPU and [`GPU_SLICES`] on a GPU.
+    /// Slices read together by one worker; `None` is 1 on the CPU and 16 on a GPU.
     pub batch: Option<usize>,
     /// Keep probabilities for [`crate::Segmentation::probabilities`].
     pub keep_probabilities: bool,

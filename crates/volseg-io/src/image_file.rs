@@ -33,6 +33,7 @@ pub struct Image {
     pub(crate) picture: bool,
     pub(crate) origin: Option<std::sync::Arc<crate::dicom::Origin>>,
     pub(crate) rgb: Option<Vec<u8>>,
+    pub(crate) indices: Option<Vec<u8>>,
 }
 
 impl Image {
@@ -54,6 +55,7 @@ impl Image {
             picture: false,
             origin: None,
             rgb: None,
+            indices: None,
         }
     }
 
@@ -85,6 +87,18 @@ impl Image {
     #[must_use]
     pub fn rgb(&self) -> Option<&[u8]> {
         self.rgb.as_deref()
+    }
+
+    /// The label map that a coloured PNG with a palette is: its voxels become the numbers of the palette's colours, as Pascal VOC and
+    /// its successors store masks. Any other image stays what it is.
+    #[must_use]
+    pub fn into_labels(mut self) -> Self {
+        let (dim, affine) = (self.volume.dim(), *self.volume.affine());
+        if let Some(Ok(volume)) = self.indices.take().map(|i| Volume::from_vec(i, dim, affine)) {
+            (self.volume, self.rgb) = (volume.into(), None);
+            self.warnings.retain(|w| w != crate::picture::GREYED);
+        }
+        self
     }
 
     /// Least and greatest finite intensity (after slope and intercept); `None` if there is none.

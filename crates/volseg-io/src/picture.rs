@@ -10,6 +10,9 @@ use volseg_geometry::{Affine, AnyVolume, Volume, Voxel, VoxelKind};
 
 const FORMAT: &str = "picture";
 
+/// What a colour picture that is read as an image warns of.
+pub(crate) const GREYED: &str = "colours were turned into grey values";
+
 /// The grid of a picture.
 pub(crate) const GRID: Affine = Affine { rows: [[-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]] };
 
@@ -69,7 +72,7 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
             let p = other.into_rgb8();
             let grey = p.pixels().map(|p| grey(p.0.map(u32::from)) as u8).collect::<Vec<u8>>();
             if p.pixels().any(|p| p.0[0] != p.0[1] || p.0[1] != p.0[2]) {
-                warnings.push("colours were turned into grey values".into());
+                warnings.push(GREYED.into());
                 rgb = Some(p.into_raw());
             }
             slice(grey, dim)?
@@ -77,10 +80,32 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
     };
     let mut image = Image::from_volume(volume);
     image.picture = true;
+    if rgb.is_some() && kind == ImageFormat::Png && turned == Orientation::NoTransforms {
+        image.indices = palette_indices(bytes, options);
+    }
     image.rgb = rgb;
     image.warnings = warnings;
     image.format = Some(FORMAT);
     Ok(image)
+}
+
+/// The numbers of the colours of a PNG with a palette, pixel by pixel; `None` for any other.
+fn palette_indices(bytes: &[u8], options: &ReadOptions) -> Option<Vec<u8>> {
+    let limit = usize::try_from(options.limits.max_inflated_bytes).unwrap_or(usize::MAX).min(2 << 30);
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: limit });
+    decoder.set_transformations(png::Transformations::IDENTITY);
+    let mut reader = decoder.read_info().ok()?;
+    if reader.info().color_type != png::ColorType::Indexed {
+        return None;
+    }
+    let mut packed = vec![0; reader.output_buffer_size()?];
+    let info = reader.next_frame(&mut packed).ok()?;
+    let bits = info.bit_depth as usize;
+    let (width, mask) = (info.width as usize, ((1u16 << bits) - 1) as u8);
+    let lines = packed.chunks_exact(info.line_size).take(info.height as usize);
+    // The first pixel of a byte has its highest bits.
+    let number = |line: &[u8], x: usize| line[x * bits / 8] >> (8 - bits - x * bits % 8) & mask;
+    Some(lines.flat_map(|line| (0..width).map(|x| number(line, x)).collect::<Vec<u8>>()).collect())
 }
 
 /// Whether a file holds more than one picture: frames of a PNG, pages of a TIFF.
@@ -154,4 +179,40 @@ fn encode(path: &Path, bytes: &[u8], dim: [usize; 3], color: ExtendedColorType) 
         .write_image(bytes, width, height, color)
         .map_err(|e| Error::CannotHold { format: "PNG", what: e.to_string() })?;
     AtomicFile::write(path, &png)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mask of 5 x 2 pixels with a palette of colours.
+    fn paletted(depth: png::BitDepth, packed: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 5, 2);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_depth(depth);
+        encoder.set_palette(vec![0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]);
+        encoder.write_header().unwrap().write_image_data(packed).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_palette_holds_labels() {
+        let expected = [0, 1, 2, 3, 1, 3, 0, 0, 2, 1];
+        for (depth, packed) in [
+            (png::BitDepth::Eight, expected.to_vec()),
+            (png::BitDepth::Four, vec![0x01, 0x23, 0x10, 0x30, 0x02, 0x10]),
+            (png::BitDepth::Two, vec![0b0001_1011, 0b0100_0000, 0b1100_0010, 0b0100_0000]),
+        ] {
+            let image = read(&paletted(depth, &packed), &ReadOptions::default()).unwrap();
+            assert!(image.rgb().is_some());
+            let labels = image.into_labels();
+            assert!(labels.rgb().is_none() && labels.warnings.is_empty());
+            assert_eq!((0..10).map(|n| labels.volume.value(n) as u8).collect::<Vec<_>>(), expected, "{depth:?}");
+        }
+        // One bit: a colour for the background, one for the organ.
+        let image = read(&paletted(png::BitDepth::One, &[0b0100_1000, 0b1000_0000]), &ReadOptions::default()).unwrap();
+        let labels = image.into_labels();
+        assert_eq!((0..10).map(|n| labels.volume.value(n) as u8).sum::<u8>(), 3);
+    }
 }

@@ -214,7 +214,7 @@ impl SamModel {
     }
 
     /// Reads several pictures, `at_once` of them in a pass: on the CPU a pass for each thread of the current pool as long as there
-    /// are enough, the rest with all threads; on a GPU pass by pass, of at most [`GPU_TOKENS`].
+    /// are enough, the rest with all threads; on a GPU pass by pass, of at most 4096 tokens (16 pictures of 256 x 256).
     ///
     /// # Errors
     /// As [`SamModel::embed`].

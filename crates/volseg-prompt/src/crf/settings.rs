@@ -2,6 +2,9 @@ use crate::Error;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
+/// Least position deviation, pixels.
+const LEAST_SXY: f32 = 0.01;
+
 /// Parameters of a dense CRF (specs: densecrf.md). Deviations are standard deviations, not the doubled squares of some papers.
 ///
 /// As text: the name of a preset, then changes, such as `default,iterations=10,srgb=8`. The names are those of the fields.
@@ -79,7 +82,9 @@ impl CrfSettings {
             return self.clone();
         }
         let scale = width.max(height) as f32 / self.side;
-        Self { smooth_sxy: self.smooth_sxy * scale, sxy: self.sxy * scale, side: 0.0, ..self.clone() }
+        // A picture of a few pixels has no neighbourhoods to speak of; that is no fault of the settings.
+        let scaled = |v: f32| (v * scale).max(v.min(LEAST_SXY));
+        Self { smooth_sxy: scaled(self.smooth_sxy), sxy: scaled(self.sxy), side: 0.0, ..self.clone() }
     }
 
     /// Refuses values that cannot work.
@@ -88,9 +93,9 @@ impl CrfSettings {
     /// [`Error::Request`] naming the value and what is allowed.
     pub fn check(&self) -> Result<(), Error> {
         let values = [
-            ("smooth_sxy", self.smooth_sxy, 0.01, 1e4),
+            ("smooth_sxy", self.smooth_sxy, LEAST_SXY, 1e4),
             ("smooth_compat", self.smooth_compat, 0.0, 1e4),
-            ("sxy", self.sxy, 0.01, 1e4),
+            ("sxy", self.sxy, LEAST_SXY, 1e4),
             ("srgb", self.srgb, 0.05, 1e4),
             ("compat", self.compat, 0.0, 1e4),
             ("tau", self.tau, 0.01, 100.0),
@@ -168,6 +173,9 @@ mod tests {
     fn deviations_scale_with_the_longer_side() {
         let small = CrfSettings::default().for_size(256, 200);
         assert_eq!((small.smooth_sxy, small.sxy, small.srgb), (1.5, 30.0, 5.0));
+        for name in ["default", "medclip-sam-v1", "medclip-sam-v2"] {
+            assert!(CrfSettings::preset(name).is_some_and(|s| s.for_size(1, 1).check().is_ok()), "{name}");
+        }
         assert_eq!(CrfSettings::medclip_sam_v1().for_size(256, 200).sxy, 60.0);
     }
 }

@@ -22,13 +22,13 @@ pub(super) struct Loaded {
 pub(super) fn load(path: &Path, which: &str, plan: &Plan) -> anyhow::Result<Loaded> {
     let own_spacing = plan.settings.spacing.is_some();
     let options = ReadOptions { digest: false, check_grid: !own_spacing, ..ReadOptions::default() };
-    let image = volseg_io::read(path, &options).with_context(|| format!("{which} cannot be read"))?;
+    let image = volseg_io::read(path, &options).with_context(|| format!("{which} cannot be read"))?.into_labels();
     let mut warnings = image.warnings.clone();
     if !own_spacing {
         warnings.extend(pixdim(&image).with_context(|| format!("{which} cannot be measured"))?);
     }
     if image.rgb().is_some() {
-        bail!("{which} is a coloured picture, expected one grey channel of label ids");
+        bail!("{which} is a coloured picture, expected one grey channel of label ids, or a PNG whose palette has them");
     }
     let picture = image.is_picture();
     let volume = if picture { two_values(image.volume) } else { image.volume };
