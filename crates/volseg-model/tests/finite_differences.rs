@@ -60,7 +60,7 @@ fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Tensor) {
             let expected = (moved(k, &by, step) - moved(k, &by, -step)) / f64::from(2.0 * step);
             let found: f64 = gradient.iter().zip(&by).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
             let off = (found - expected).abs() / (size * length).max(1e-3);
-            assert!(off < 4e-3, "{name}, input {k}: slope {found}, finite difference {expected}");
+            assert!(off < 2e-4, "{name}, input {k}: slope {found}, finite difference {expected}");
         }
     }
 }
