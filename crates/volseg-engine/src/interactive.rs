@@ -198,7 +198,14 @@ impl OpenCase {
                             "give a box, points, or the name of an organ that the model knows in this image".into(),
                         ));
                     }
-                    let found = pass::answer(network, encoded, view, &Question::Organs(&[prompt.organ]))?;
+                    let organ = [prompt.organ];
+                    let question = Question::Organs(&organ);
+                    // A picture's organ by name is asked once, not click by click: all its readings, as `segment` takes them.
+                    let found = if view.is_read_twice() {
+                        pass::ask(network, &self.image.volume, view, 0, &question)?
+                    } else {
+                        pass::answer(network, encoded, view, &question)?
+                    };
                     return Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)));
                 }
                 let (logits, iou) = pass::decode_row(network, encoded, pass::prompt_row(view, prompt, &encoded.dense))?;
@@ -398,6 +405,24 @@ mod tests {
                 answer.candidates().iter().map(|m| m.iter().filter(|&&v| v != 0).count()).collect();
             assert!(counts.is_sorted_by(|a, b| a >= b), "{counts:?}");
         }
+    }
+
+    #[test]
+    fn a_name_on_a_picture_gives_what_the_command_gives() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../volumes/ultrasound-phantom.png");
+        let image = Arc::new(volseg_io::read(&path, &volseg_io::ReadOptions::default()).unwrap());
+        let (model, tumour) = (model(), OrganId::new(17).unwrap());
+        let case = OpenCase::new(image.clone(), model.clone(), Some(Modality::Ultrasound), None).unwrap();
+        let prompt = Prompt { organ: tumour, named: true, slice: 0, bounds: None, points: vec![], text: None };
+        let mask = case.answer(&case.read(0).unwrap(), &prompt).unwrap().unwrap().mask(0.5);
+        let request =
+            Request { modality: Some(Modality::Ultrasound), organs: Some(vec![tumour]), ..Request::default() };
+        let whole = segment(&image, &model, &request, 1, &Silent).unwrap();
+        let both = whole.labels.voxels().iter().zip(&mask).filter(|(l, m)| **l != 0 && **m != 0).count();
+        // The command also drops small parts beside the largest.
+        let (there, found) =
+            (whole.labels.voxels().iter().filter(|&&l| l != 0).count(), mask.iter().filter(|&&m| m != 0).count());
+        assert!(there > 100 && both == there && found < there + there / 10, "{there} {both} {found}");
     }
 
     #[test]
