@@ -98,7 +98,7 @@ impl PromptMode {
 }
 
 /// Slices that a GPU reads together unless told otherwise.
-pub(crate) const GPU_SLICES: usize = 16;
+const GPU_SLICES: usize = 16;
 
 /// What to do with a case.
 #[derive(Clone, Debug)]
@@ -128,6 +128,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Slices that a worker reads together.
+    pub(crate) fn at_once(&self, on_gpu: bool) -> usize {
+        self.batch.unwrap_or(if on_gpu { GPU_SLICES } else { 1 }).max(1)
+    }
+
     /// The settings that change labels, in a fixed form for digests. Memory, batches and what else is kept do not count.
     #[must_use]
     pub fn settings(&self) -> serde_json::Value {

@@ -3,7 +3,6 @@
 use crate::body::stack_of;
 use crate::outcome::{Observer, Segmentation, Stage};
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
-use crate::request::GPU_SLICES;
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, guess_modality};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -58,10 +57,11 @@ pub(crate) fn segment(
         prompts.prompts.iter().filter(|p| organs.contains(&p.organ)).map(|p| p.slice).collect();
     slices.dedup();
     let voxels: usize = dim.iter().product();
+    let at_once = request.at_once(model.is_on_gpu());
     if let Some(allowed) = request.memory {
         let probabilities = if request.keep_probabilities { voxels * organs.len() * 4 } else { 0 };
         // Weights are already loaded; each worker holds the activations of one slice.
-        let needed = (voxels + probabilities + threads * request.batch.unwrap_or(1) * (400 << 20)) as u64;
+        let needed = (voxels + probabilities + threads * at_once * (400 << 20)) as u64;
         if needed > allowed {
             return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
         }
@@ -78,7 +78,6 @@ pub(crate) fn segment(
     let mut counts: BTreeMap<u8, ThresholdCounts> = BTreeMap::new();
     let done = AtomicUsize::new(0);
     // Small chunks bound the memory: full-size probabilities of a chunk only.
-    let at_once = request.batch.unwrap_or(if model.is_on_gpu() { GPU_SLICES } else { 1 });
     for chunk in slices.chunks(if model.is_on_gpu() { at_once } else { threads * at_once }) {
         if observer.stopped() {
             return Err(Error::Interrupted);

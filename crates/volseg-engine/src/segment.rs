@@ -5,7 +5,6 @@ use crate::body::{View, stack_of};
 use crate::outcome::{Observer, Segmentation, Stage};
 use crate::pass::{Answer, Question, STEPS, ask, ask_all};
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
-use crate::request::GPU_SLICES;
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, cleanup, guess_modality};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -90,8 +89,7 @@ pub fn segment(
     }
     let view =
         View::new(volume, image.slope, image.intercept, stack, modality, request.window, network.config.side, picture);
-    let at_once = request.batch.unwrap_or(if network.device().is_cpu() { 1 } else { GPU_SLICES });
-    let at_once = at_once.clamp(1, stack.slices.max(1));
+    let at_once = request.at_once(!network.device().is_cpu()).min(stack.slices.max(1));
     let needed = plan_bytes(dim, stack.slices, organs.len(), network.config.side, threads * at_once, request);
     if let Some(allowed) = request.memory
         && needed > allowed

@@ -21,8 +21,8 @@ pub struct Masks {
 
 /// One mask of each of a batch of prompt rows.
 pub struct ChosenMasks {
-    /// Logits of each row, `side * side` line by line.
-    pub logits: Vec<Vec<f32>>,
+    /// `[rows, side, side]`
+    pub logits: Tensor,
     /// Predicted IoU of all masks, row by row.
     pub iou: Vec<Vec<f32>>,
     /// The mask that was chosen in each row.
@@ -238,8 +238,8 @@ impl MaskDecoder {
         let at = chosen.iter().enumerate().map(|(row, n)| (row * self.masks + n) as u32).collect();
         let at = Tensor::from_vec(at, chosen.len(), tokens.device())?;
         let weights = self.weights(&tokens)?.flatten_to(1)?.index_select(&at, 0)?.unsqueeze(1)?;
-        let logits = matmul_transposed(&weights, &self.enlarge(&pixels)?)?.squeeze(1)?.to_vec2::<f32>()?;
-        Ok(ChosenMasks { logits: logits.iter().map(|l| lines(l, self.grid)).collect(), iou, chosen })
+        let logits = matmul_transposed(&weights, &self.enlarge(&pixels)?)?;
+        Ok(ChosenMasks { logits: self.by_lines(&logits.squeeze(1)?.unsqueeze(2)?)?.squeeze(3)?, iou, chosen })
     }
 
     /// Tokens `[rows, 1 + masks + n, width]` and pixels `[rows, tokens, width]` after the transformer.
@@ -299,20 +299,6 @@ impl MaskDecoder {
         let logits = logits.reshape((rows, self.masks, side, side))?;
         Ok(Masks { logits, iou: self.iou.forward(&token(tokens, 0)?)? })
     }
-}
-
-/// [`MaskDecoder::by_lines`] for one mask; candle would copy its single channel number by number.
-fn lines(enlarged: &[f32], grid: usize) -> Vec<f32> {
-    let mut out = vec![0f32; enlarged.len()];
-    for (token, pixels) in enlarged.chunks_exact(16).enumerate() {
-        let (top, left) = (token / grid * 4, token % grid * 4);
-        for (n, v) in pixels.iter().enumerate() {
-            // Row and column of the first doubling, then of the second.
-            let (y, x) = (top + 2 * (n >> 3) + (n >> 1 & 1), left + 2 * (n >> 2 & 1) + (n & 1));
-            out[y * 4 * grid + x] = *v;
-        }
-    }
-    out
 }
 
 /// Token `n` of every row.

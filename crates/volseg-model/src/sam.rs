@@ -203,8 +203,8 @@ impl SamModel {
     fn embed_batch(&self, pictures: &[Picture]) -> Result<Vec<Embedding>, Error> {
         let side = self.config.image_size;
         let inputs: Vec<_> = pictures.par_iter().map(|p| predictor_input(p, self.arch, side)).collect();
-        let values: Vec<f32> = inputs.iter().flat_map(|i| &i.values).copied().collect();
-        let x = Tensor::from_vec(values, (pictures.len(), 3, side, side), &self.device)?;
+        let values: Vec<&[f32]> = inputs.iter().map(|i| i.values.as_slice()).collect();
+        let x = Tensor::from_vec(values.concat(), (pictures.len(), 3, side, side), &self.device)?;
         let all = self.sam.encoder.forward(&x)?;
         let embedding = |((n, picture), input): ((usize, &Picture), &Input)| {
             let features = all.narrow(0, n, 1)?;
@@ -343,7 +343,8 @@ impl SamModel {
         let positions = self.sam.prompts.dense_positions();
         let choose = |row: usize, iou: &[f32]| rows.get(row).map_or(0, |(.., choice)| choice.of(iou));
         let all = self.sam.decoder.forward_choosing(&embedding.features, positions, &tokens, &dense, choose)?;
-        let rows = all.logits.into_iter().zip(&all.iou).zip(&all.chosen);
+        let logits = all.logits.flatten_from(1)?.to_vec2::<f32>()?;
+        let rows = logits.into_iter().zip(&all.iou).zip(&all.chosen);
         Ok(rows
             .map(|((low_res, iou), &mask)| Decoded { low_res, iou: iou.get(mask).copied().unwrap_or_default(), mask })
             .collect())

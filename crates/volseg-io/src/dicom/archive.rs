@@ -47,7 +47,6 @@ pub(crate) fn entries(
     wanted: &dyn Fn(&[u8]) -> bool,
     visit: &mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<()>,
 ) -> Result<usize> {
-    let broken = |e: zip::result::ZipError| Error::malformed(ZIP, e.to_string());
     let stated = stated_entries(bytes)?;
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     if (archive.len() as u64) < stated {
@@ -70,27 +69,23 @@ pub(crate) fn entries(
     Ok(archive.len())
 }
 
+/// An archive that cannot be read.
+fn broken(e: impl std::fmt::Display) -> Error {
+    Error::malformed(ZIP, e.to_string())
+}
+
 /// An entry of an archive: its number and how many bytes it announces.
 struct Chosen {
     number: usize,
     size: u64,
 }
 
-/// Name and content of an entry.
+/// Name and content of an entry; one that holds more than it announces is an error of `zip`'s, and no more is read here.
 fn inflated(archive: &mut ZipArchive<Cursor<&[u8]>>, chosen: &Chosen) -> Result<(Vec<u8>, Vec<u8>)> {
-    let mut entry = archive.by_index(chosen.number).map_err(|e| Error::malformed(ZIP, e.to_string()))?;
+    let mut entry = archive.by_index(chosen.number).map_err(broken)?;
     let name = entry.name_raw().to_vec();
     let mut content = Vec::new();
-    (&mut entry)
-        .take(chosen.size.saturating_add(1))
-        .read_to_end(&mut content)
-        .map_err(|e| Error::malformed(ZIP, e.to_string()))?;
-    if content.len() as u64 > chosen.size {
-        return Err(Error::malformed(
-            ZIP,
-            format!("an entry holds more than the {} bytes that it announces", chosen.size),
-        ));
-    }
+    (&mut entry).take(chosen.size.saturating_add(1)).read_to_end(&mut content).map_err(broken)?;
     Ok((name, content))
 }
 
@@ -100,7 +95,6 @@ fn checked(
     wanted: &dyn Fn(&[u8]) -> bool,
     options: &ReadOptions,
 ) -> Result<Vec<Chosen>> {
-    let broken = |e: zip::result::ZipError| Error::malformed(ZIP, e.to_string());
     let mut places = Vec::new();
     let mut chosen = Vec::new();
     for n in 0..archive.len() {
