@@ -10,14 +10,17 @@ mod people;
 mod student;
 
 pub use config::{AlignConfig, Asked, CandidateSource, Objective, Trained};
-pub(crate) use item::{Item, of_picture};
+pub(crate) use item::{Item, of_picture, of_slice};
 
 use crate::checkpoint::{self, State};
+use crate::cts::Cts;
 use crate::curves;
 use crate::optimizer::AdamW;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::sample::Sample;
+use crate::stage1::draw_ct;
 use crate::step;
+use crate::volumes::CtVolume;
 use crate::{Error, Progress, Random};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -31,6 +34,10 @@ use volseg_model::embedded::{Network, SHIPPED, Weights};
 const TRIED: [f64; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 /// Slices decoded at once when nothing is learned.
 const CHUNK: usize = 4;
+/// What the encoder made of the slices of CTs is kept up to this many bytes; of more slices, each is read anew at every step.
+const KEPT_BYTES: usize = 1 << 30;
+/// Prompt rows of a replayed slice of a CT, and of a picture.
+const REPLAY_ROWS: [usize; 2] = [4, 2];
 
 /// What came of an alignment.
 #[derive(Clone, Debug, Serialize)]
@@ -199,6 +206,8 @@ pub fn train_align(
 
 struct Data {
     labelled: Vec<Picture>,
+    /// Labelled CTs.
+    volumes: Vec<CtVolume>,
     validation: Vec<Item>,
     ranked: Vec<Item>,
 }
@@ -214,6 +223,11 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
         let place = all.len() as u64;
         all.extend((place..).zip(pictures));
     }
+    let cts = config.cts.as_ref().map(Cts::find).transpose()?;
+    if let Some(cts) = &cts {
+        let parts = cts.parts().into_iter().map(|(name, part)| (name.to_owned(), part));
+        split.insert("cts".into(), parts.collect());
+    }
     let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
     std::fs::write(out.join("split.json"), text)
         .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
@@ -221,11 +235,19 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
         let of = all.par_iter().filter(|(_, p)| p.part == part && (part != Part::Validation || p.mask.contains(&1)));
         of.map(|(place, p)| of_picture(first, p, config, *place, &mut |_| ())).collect()
     };
-    let validation = items(Part::Validation)?;
+    let mut validation = items(Part::Validation)?;
     let mut ranked = match &config.preferences {
         Some(file) => people::load(config, file, first, progress)?,
         None => items(Part::Unannotated)?,
     };
+    let mut volumes = Vec::new();
+    if let (Some(set), Some(cts)) = (&config.cts, &cts) {
+        validation.extend(of_cts(first, cts, Part::Validation, set.slices, config)?);
+        if config.preferences.is_none() {
+            ranked.extend(of_cts(first, cts, Part::Unannotated, set.slices, config)?);
+        }
+        volumes = cts.load(Part::Train)?;
+    }
     if config.source() == CandidateSource::Frozen && config.preferences.is_none() {
         for item in &mut ranked {
             if let Some(truth) = &item.truth {
@@ -235,8 +257,9 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
     }
     let labelled: Vec<Picture> = all.into_iter().map(|(_, p)| p).filter(|p| p.part == Part::Train).collect();
     progress.line(&format!(
-        "{} labelled pictures, {} to validate, {} ranked",
-        labelled.len(),
+        "{} labelled {}, {} images to validate, {} ranked",
+        labelled.len() + volumes.len(),
+        if volumes.is_empty() { "pictures" } else { "CTs" },
         validation.len(),
         ranked.len()
     ));
@@ -247,10 +270,37 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
             )));
         }
     }
-    if labelled.is_empty() && config.labelled() > 0 {
+    if labelled.is_empty() && volumes.is_empty() && config.labelled() > 0 {
         return Err(Error::Data("there are no labelled pictures to replay".into()));
     }
-    Ok(Data { labelled, validation, ranked })
+    Ok(Data { labelled, volumes, validation, ranked })
+}
+
+/// Organs on slices of the cases of a part, at most `slices` of each organ and case. Cases are read one after the other.
+pub(crate) fn of_cts(
+    first: &Network,
+    cts: &Cts,
+    part: Part,
+    slices: usize,
+    config: &AlignConfig,
+) -> Result<Vec<Item>, Error> {
+    let mut all: Vec<Item> = Vec::new();
+    let mut kept = 0;
+    for (n, case) in cts.of(part).enumerate() {
+        let volume = cts.volume(case)?;
+        let asked: Vec<(usize, u8)> =
+            cts.organs.iter().flat_map(|o| volume.showing(o.get(), slices).into_iter().map(|s| (s, o.get()))).collect();
+        let place = |k: usize| ((n as u64) << 32) | k as u64;
+        let items = asked.par_iter().enumerate().map(|(k, &a)| of_slice(first, &volume, a, config, place(k)));
+        for mut item in items.collect::<Result<Vec<_>, Error>>()? {
+            kept += item.features.as_ref().map_or(0, item::bytes);
+            if kept > KEPT_BYTES {
+                item.features = None;
+            }
+            all.push(item);
+        }
+    }
+    Ok(all)
 }
 
 fn warn(config: &AlignConfig, data: &Data, progress: &mut dyn Progress) {
@@ -279,12 +329,18 @@ fn one_step(
             let mut samples = Vec::with_capacity(config.labelled());
             for n in 0..config.labelled() {
                 let mut random = Random::at(&[config.seed, step, n as u64, 0x4e9]);
-                let picture = &data.labelled[random.below(data.labelled.len())];
-                samples.push(Sample::picture(picture, student.net.config.side, true, &mut random));
+                let side = student.net.config.side;
+                // Beside pictures every other image is of a CT.
+                let ct = !data.volumes.is_empty() && (data.labelled.is_empty() || n % 2 == 0);
+                samples.push(if ct {
+                    draw_ct(&data.volumes, side, &mut random)
+                } else {
+                    Sample::picture(&data.labelled[random.below(data.labelled.len())], side, true, &mut random)
+                });
             }
             let mut random = Random::at(&[config.seed, step, 0x4ea]);
             let (_, g) =
-                step::gradients(&student.net, &student.variables, &samples, [2, 2], &Device::Cpu, &mut random)?;
+                step::gradients(&student.net, &student.variables, &samples, REPLAY_ROWS, &Device::Cpu, &mut random)?;
             let flat = g.iter().map(Tensor::to_vec1).collect::<Result<Vec<Vec<f32>>, _>>()?;
             Ok(Some(flat))
         });

@@ -36,6 +36,8 @@ pub struct TrainConfig {
     pub pictures: Vec<PictureSet>,
     /// CT phantoms made on the fly.
     pub phantoms: Option<PhantomSet>,
+    /// Labelled CTs with all their organs.
+    pub cts: Option<CtSet>,
 }
 
 impl Default for TrainConfig {
@@ -55,6 +57,7 @@ impl Default for TrainConfig {
             model: embedded::Config::default(),
             pictures: Vec::new(),
             phantoms: None,
+            cts: None,
         }
     }
 }
@@ -91,20 +94,86 @@ fn four() -> usize {
     4
 }
 
+fn by_share() -> SplitRule {
+    SplitRule { test: 0.2, validation: 0.1, ..SplitRule::default() }
+}
+
+fn eight() -> usize {
+    8
+}
+
 fn whole() -> f32 {
     1.0
 }
 
-/// Parts of a set, drawn group by group from a seed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Parts of a set, drawn group by group from a seed: either a share to test on, or one of several folds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct SplitRule {
     /// Another seed gives other parts.
     pub seed: u64,
-    /// Share of pictures to test on.
+    /// Share of pictures to test on, without folds.
     pub test: f32,
-    /// Share of pictures to validate on.
+    /// Share of pictures to validate on; of the pictures outside the fold, with folds.
     pub validation: f32,
+    /// The fold to test on, from 0.
+    pub fold: usize,
+    /// Folds that the groups are dealt into; 0: none.
+    pub folds: usize,
+}
+
+impl SplitRule {
+    /// Refuses shares and folds that cannot be meant, and more folds than groups.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn check(&self, groups: usize) -> Result<(), Error> {
+        let share = |v: f32| (0.0..=1.0).contains(&v);
+        if !share(self.test) || !share(self.validation) || self.test + self.validation > 1.0 {
+            return Err(Error::Config(format!(
+                "split: test {} and validation {}: expected shares that are 1 at most together",
+                self.test, self.validation
+            )));
+        }
+        match *self {
+            Self { folds: 0, fold: 0, .. } => Ok(()),
+            Self { folds, fold, test, .. } if folds < 2 || fold >= folds || test != 0.0 || folds > groups => {
+                Err(Error::Config(format!(
+                    "split: fold {fold} of {folds} with test = {test}: expected 2 to {groups} folds (as many as groups), a fold below that, and no `test`"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Labelled CTs, several organs each, cut axially: a folder with the `dataset.json` of AMOS22 or nnU-Net, or that file.
+///
+/// AMOS22's MR (numbers of 500 and more) is left out. Cases that the file lists with labels under `validation` (or `test`) are the
+/// test part; else it is drawn with the others. All shares are of cases.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CtSet {
+    /// The folder or file.
+    pub path: PathBuf,
+    /// Organs by name; empty: all that the file names and the network knows.
+    #[serde(default)]
+    pub organs: Vec<String>,
+    /// Slices in every batch of stage 1; beside phantoms, slices of both are drawn from all volumes alike.
+    #[serde(default = "four")]
+    pub batch: usize,
+    /// How the parts are drawn.
+    #[serde(default = "by_share")]
+    pub split: SplitRule,
+    /// Share of the training part whose labels may be used; shares are nested.
+    #[serde(default = "whole")]
+    pub labelled: f32,
+    /// Share of the training part, behind the labelled one, that stage 2 takes without its labels.
+    #[serde(default)]
+    pub unannotated: f32,
+    /// Most slices of each organ and case that stage 2 looks at, evenly placed.
+    #[serde(default = "eight")]
+    pub slices: usize,
 }
 
 /// CT phantoms of seeds from `first_seed` on.
@@ -128,8 +197,9 @@ impl TrainConfig {
         let table = read_table(text, changes)?;
         let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
         config.model.check()?;
-        let batch =
-            config.pictures.iter().map(|p| p.batch).sum::<usize>() + config.phantoms.as_ref().map_or(0, |p| p.batch);
+        let batch = config.pictures.iter().map(|p| p.batch).sum::<usize>()
+            + config.phantoms.as_ref().map_or(0, |p| p.batch)
+            + config.cts.as_ref().map_or(0, |c| c.batch);
         if batch == 0 || config.steps == 0 || !(0.0..1.0).contains(&config.average) || !config.learning_rate.is_finite()
         {
             return Err(Error::Config(

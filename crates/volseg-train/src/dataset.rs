@@ -25,11 +25,11 @@ const MASK_FOLDERS: [&str; 5] = ["masks", "labels", "lung masks", "lung_masks", 
 pub(crate) fn find(path: &Path, organ: OrganId) -> Result<Vec<Case>, Error> {
     let mut cases = if path.is_file() {
         let json = read_json(path)?;
-        if json.get("training").is_some() { nnunet(path, &json)? } else { sam_med2d(path, &json, organ)? }
+        if json.get("training").is_some() { listed(path, &json, "training")? } else { sam_med2d(path, &json, organ)? }
     } else if path.join("dataset.json").is_file() {
         let file = path.join("dataset.json");
         let json = read_json(&file)?;
-        nnunet(&file, &json)?
+        listed(&file, &json, "training")?
     } else {
         let mut cases = Vec::new();
         folders(path, path, &mut cases)?;
@@ -45,7 +45,7 @@ pub(crate) fn find(path: &Path, organ: OrganId) -> Result<Vec<Case>, Error> {
     Ok(cases)
 }
 
-fn read_json(path: &Path) -> Result<serde_json::Value, Error> {
+pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, Error> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::Io { what: format!("read {}", path.display()), source })?;
     serde_json::from_str(&text).map_err(|e| Error::Data(format!("{}: {e}", path.display())))
@@ -124,10 +124,10 @@ fn busi(root: &Path, folder: &Path, files: &[String], cases: &mut Vec<Case>) {
     }
 }
 
-/// `"training": [{"image": ..., "label": ...}]`, paths relative to the file.
-fn nnunet(file: &Path, json: &serde_json::Value) -> Result<Vec<Case>, Error> {
+/// nnU-Net's `"training": [{"image": ..., "label": ...}]`, or another list of this kind; paths relative to the file.
+pub(crate) fn listed(file: &Path, json: &serde_json::Value, key: &str) -> Result<Vec<Case>, Error> {
     let root = file.parent().unwrap_or(Path::new("."));
-    let list = json["training"].as_array().ok_or_else(|| Error::Data("dataset.json: `training` is no list".into()))?;
+    let list = json[key].as_array().ok_or_else(|| Error::Data(format!("dataset.json: `{key}` is no list")))?;
     list.iter()
         .enumerate()
         .map(|(n, entry)| {

@@ -34,6 +34,9 @@ pub enum Error {
     /// An image cannot be read.
     #[error(transparent)]
     Image(#[from] volseg_io::Error),
+    /// Two label maps cannot be compared.
+    #[error(transparent)]
+    Metrics(#[from] volseg_metrics::Error),
     /// The network failed.
     #[error(transparent)]
     Model(#[from] volseg_model::Error),

@@ -3,13 +3,16 @@
 //! A table is a set of named runs. Each run leaves its model and a `result.json` in its folder; a table that was stopped goes
 //! on where it was, and tables that need the same run share it. Every seed draws its own test part, so gains are paired.
 
+mod cases;
 mod evaluate;
 mod figures;
 mod runs;
 mod table;
 
 use crate::pictures::{Part, Picture, load_pictures};
-use crate::{AlignConfig, Asked, Error, PictureSet, Progress, SplitRule, TrainConfig, train_align, train_prompt};
+use crate::{
+    AlignConfig, Asked, CtSet, Error, PictureSet, Progress, SplitRule, TrainConfig, train_align, train_prompt,
+};
 use evaluate::{Scores, score};
 use runs::{LABELLED, OURS, Run};
 use serde::{Deserialize, Serialize};
@@ -62,16 +65,33 @@ impl FromStr for Experiment {
     }
 }
 
+/// What an experiment is made with; the split and the shares are set by the runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ExperimentData {
+    /// Pictures of one organ: mean Dice over pictures.
+    Pictures(PictureSet),
+    /// CTs of several organs: whole cases in 3D, mean Dice and mean surface Dice over organs.
+    Cts {
+        /// The CTs.
+        cts: CtSet,
+        /// Tolerance of the surface Dice, mm.
+        tolerance_mm: f64,
+    },
+}
+
 /// Settings of an experiment; what is not said here is a default of stage 1 or 2.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExperimentConfig {
-    /// The pictures; its split and shares are set by the runs.
-    pub data: PictureSet,
+    /// The pictures or CTs.
+    pub data: ExperimentData,
     /// One run of everything a seed.
     pub seeds: Vec<u64>,
     /// Steps of stage 1.
     pub steps: usize,
+    /// Greatest learning rate of stage 1; that of [`TrainConfig`] if absent.
+    pub learning_rate: Option<f32>,
     /// Epochs of stage 2.
     pub epochs: usize,
     /// How organs are asked for.
@@ -143,6 +163,9 @@ pub fn run_experiment(
         let what = what.to_owned();
         move |source| Error::Io { what, source }
     };
+    if experiment == Experiment::Figures && matches!(config.data, ExperimentData::Cts { .. }) {
+        return Err(no_figures());
+    }
     std::fs::create_dir_all(out.join("runs")).map_err(io("make the folder of the runs"))?;
     let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
     let settings = out.join("experiment.toml");
@@ -173,8 +196,9 @@ pub fn run_experiment(
         results.insert(name, scores);
     }
     if experiment == Experiment::Figures {
+        let ExperimentData::Pictures(pictures) = &config.data else { return Err(no_figures()) };
         let seed = config.seeds.first().copied().unwrap_or(0);
-        let pictures = load_pictures(&set(config, seed, LABELLED, 0.2))?;
+        let pictures = load_pictures(&picture_set(pictures, seed, LABELLED, 0.2))?;
         let all: Vec<(u64, &Picture)> = (0..).zip(&pictures).collect();
         let test: Vec<(u64, &Picture)> =
             all.into_iter().filter(|(_, p)| p.part == Part::Test && p.mask.contains(&1)).take(8).collect();
@@ -201,50 +225,77 @@ fn model(out: &Path, run: &Run) -> PathBuf {
     out.join("runs").join(run.name()).join("model.safetensors")
 }
 
-fn set(config: &ExperimentConfig, seed: u64, labelled: f32, unannotated: f32) -> PictureSet {
-    let split = Some(SplitRule { seed, test: 0.25, validation: 0.1 });
-    PictureSet { split, labelled, unannotated, batch: 8, ..config.data.clone() }
+fn no_figures() -> Error {
+    Error::Config("figures are drawn of pictures; CTs have the tables and fig3".into())
 }
+
+fn picture_set(set: &PictureSet, seed: u64, labelled: f32, unannotated: f32) -> PictureSet {
+    PictureSet { split: Some(rule(seed)), labelled, unannotated, batch: BATCH, ..set.clone() }
+}
+
+fn rule(seed: u64) -> SplitRule {
+    SplitRule { seed, test: 0.25, validation: 0.1, ..SplitRule::default() }
+}
+
+/// Images of a step of stage 1.
+const BATCH: usize = 8;
 
 fn carry_out(run: &Run, config: &ExperimentConfig, out: &Path, progress: &mut dyn Progress) -> Result<Scores, Error> {
     let folder = out.join("runs").join(run.name());
     let began = Instant::now();
-    let data = match run {
-        Run::Stage1 { labelled, seed } => {
-            let set = set(config, *seed, *labelled, 0.0);
+    let (labelled, unannotated, seed) = match *run {
+        Run::Stage1 { labelled, seed } => (labelled, 0.0, seed),
+        Run::Align { unannotated, seed, .. } => (LABELLED, unannotated, seed),
+    };
+    let (mut pictures, mut cts) = (Vec::new(), None);
+    match &config.data {
+        ExperimentData::Pictures(set) => pictures.push(picture_set(set, seed, labelled, unannotated)),
+        ExperimentData::Cts { cts: set, .. } => {
+            cts = Some(CtSet { split: rule(seed), labelled, unannotated, batch: BATCH, ..set.clone() });
+        }
+    }
+    match run {
+        Run::Stage1 { .. } => {
             let stage1 = TrainConfig {
                 steps: config.steps,
-                seed: *seed,
+                learning_rate: config.learning_rate.unwrap_or(TrainConfig::default().learning_rate),
+                seed,
                 save_every: 100,
                 validate_every: config.steps,
+                rows_ct: 2,
                 model: config.model.clone(),
-                pictures: vec![set.clone()],
+                pictures: pictures.clone(),
+                cts: cts.clone(),
                 ..TrainConfig::default()
             };
             train_prompt(&stage1, &folder, true, &candle_core::Device::Cpu, progress)?;
-            set
         }
-        Run::Align { row, unannotated, seed } => {
-            let set = set(config, *seed, LABELLED, *unannotated);
+        Run::Align { row, .. } => {
             let mut stage2 = AlignConfig {
-                model: Some(model(out, &Run::Stage1 { labelled: LABELLED, seed: *seed })),
-                seed: *seed,
+                model: Some(model(out, &Run::Stage1 { labelled: LABELLED, seed })),
+                seed,
                 epochs: config.epochs,
                 prompts: config.prompts,
                 patience: 0,
-                pictures: vec![set.clone()],
+                pictures: pictures.clone(),
+                cts: cts.clone(),
                 ..AlignConfig::default()
             };
             (row.change)(&mut stage2);
             train_align(&stage2, &folder, true, progress)?;
-            set
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let weights = folder.join("model.safetensors");
+    let scores = match (&config.data, &cts) {
+        (ExperimentData::Cts { tolerance_mm, .. }, Some(set)) => cases::score(&weights, set, *tolerance_mm)?,
+        _ => {
+            let pictures = pictures.iter().map(load_pictures).collect::<Result<Vec<_>, _>>()?.concat();
+            let part = |wanted: Part| -> Vec<(u64, &Picture)> {
+                (0..).zip(&pictures).filter(|(_, p)| p.part == wanted && p.mask.contains(&1)).collect()
+            };
+            score(&weights, &part(Part::Test), &part(Part::Validation), config.prompts)?
         }
     };
-    let seconds = began.elapsed().as_secs_f64();
-    let pictures = load_pictures(&data)?;
-    let part = |wanted: Part| -> Vec<(u64, &Picture)> {
-        (0..).zip(&pictures).filter(|(_, p)| p.part == wanted && p.mask.contains(&1)).collect()
-    };
-    let scores = score(&folder.join("model.safetensors"), &part(Part::Test), &part(Part::Validation), config.prompts)?;
     Ok(Scores { seconds, ..scores })
 }

@@ -1,6 +1,6 @@
 use crate::dataset::{self, Case};
 use crate::split::assign;
-use crate::volumes::CtVolume;
+use crate::volumes::{CT_ORGANS_END, CtVolume};
 use crate::{Error, PictureSet, Random};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -82,14 +82,14 @@ pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
         found_groups.extend(std::iter::repeat_n(group, read.len()));
         pictures.extend(read);
     }
-    for (picture, part) in pictures.iter_mut().zip(assign(&found_groups, set)) {
+    for (picture, part) in pictures.iter_mut().zip(assign(&found_groups, set.split, set.labelled, set.unannotated)?) {
         picture.part = part;
     }
     Ok(pictures)
 }
 
 /// In AMOS22 numbers of 500 and more are MR.
-fn is_amos_mr(name: &str) -> bool {
+pub(crate) fn is_amos_mr(name: &str) -> bool {
     name.strip_prefix("amos_").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= 500)
 }
 
@@ -119,8 +119,8 @@ fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Pictur
     }
     let size = stack.shown_size();
     // The network's organs of a CT end before the lungs and the tumours of pictures.
-    let ct = !plain && set.modality == Modality::Ct && organ.get() < 16;
-    let ct = ct.then(|| Arc::new(CtVolume::of_image(&image, stack, &inside, organ)));
+    let ct = !plain && set.modality == Modality::Ct && organ.get() < CT_ORGANS_END;
+    let ct = ct.then(|| Arc::new(CtVolume::of_image(&image, &stack, &inside, organ)));
     let mut pictures = Vec::new();
     for s in 0..stack.slices {
         let (mut grey, mut mask) = (vec![0f32; size[0] * size[1]], vec![0u8; size[0] * size[1]]);

@@ -83,7 +83,7 @@ impl Sample {
         } else {
             Reach::NONE
         };
-        let size = v.stack.shown_size();
+        let size = v.size;
         let mut source = v.body;
         if augment && random.chance(0.1) {
             source = [0.0, 0.0, size[0] as f32, size[1] as f32];
@@ -130,7 +130,10 @@ impl Sample {
                 p[channel] = *v;
             }
         }
-        let truth = (1..16u8)
+        let truth = v
+            .known
+            .iter()
+            .copied()
             .chain([17])
             .map(|organ| {
                 let mask = masks.get_mut(usize::from(organ)).and_then(Option::take);

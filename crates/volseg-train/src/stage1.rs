@@ -1,5 +1,6 @@
 //! `volseg train prompt`: fits the embedded network to labelled slices.
 
+use crate::cts::Cts;
 use crate::curves::{self, Line};
 use crate::optimizer::Stepper;
 use crate::pictures::{Part, Picture, load_pictures};
@@ -204,9 +205,6 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
         split.insert(set.organ.clone(), serde_json::json!(names));
         pictures.push((set.batch, all));
     }
-    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
-    std::fs::write(out.join("split.json"), text)
-        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
     let (mut made, mut check, mut batch) = (Vec::new(), Vec::new(), 0);
     if let Some(set) = &config.phantoms {
         progress.line(&format!("making {} CT phantoms", set.volumes));
@@ -216,6 +214,23 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
         check = volumes::make(&few)?;
         batch = set.batch;
     }
+    if let Some(set) = &config.cts {
+        let cts = Cts::find(set)?;
+        progress.line(&format!(
+            "CTs with {} organs: {} cases to train on, {} to validate, {} kept for the test",
+            cts.organs.len(),
+            cts.of(Part::Train).count(),
+            cts.of(Part::Validation).count(),
+            cts.of(Part::Test).count()
+        ));
+        split.insert("cts".into(), serde_json::json!(cts.parts()));
+        made.extend(cts.load(Part::Train)?);
+        check.extend(cts.load(Part::Validation)?);
+        batch += set.batch;
+    }
+    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
+    std::fs::write(out.join("split.json"), text)
+        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
     Ok(Data { pictures, volumes: made, ct_batch: batch, check_volumes: check })
 }
 
@@ -248,14 +263,14 @@ fn draw(config: &TrainConfig, data: &Data, step: usize) -> [Vec<Sample>; SHARDS]
     shards
 }
 
-fn draw_ct(volumes: &[CtVolume], side: usize, random: &mut Random) -> Sample {
+pub(crate) fn draw_ct(volumes: &[CtVolume], side: usize, random: &mut Random) -> Sample {
     let v = &volumes[random.below(volumes.len())];
     // Small organs fill few slices: most draws ask for an organ first, the rest take any slice, empty ones too.
     let mut slice = random.below(v.organs.len());
     let mut focus = None;
     if random.chance(0.7) {
-        let organ = 1 + random.below(15) as u8;
-        let with: Vec<usize> = (0..v.organs.len()).filter(|&s| v.organs[s] >> organ & 1 == 1).collect();
+        let organ = v.known[random.below(v.known.len())];
+        let with = v.showing(organ, usize::MAX);
         if let Some(&s) = with.get(random.below(with.len().max(1))) {
             (slice, focus) = (s, Some(organ));
         }

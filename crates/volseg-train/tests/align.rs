@@ -51,7 +51,7 @@ fn set(folder: &Path) -> PictureSet {
         label: None,
         batch: 4,
         group_column: None,
-        split: Some(SplitRule { seed: 3, test: 0.0, validation: 0.2 }),
+        split: Some(SplitRule { seed: 3, validation: 0.2, ..SplitRule::default() }),
         labelled: 0.4,
         unannotated: 0.6,
     }

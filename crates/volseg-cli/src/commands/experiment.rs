@@ -1,4 +1,4 @@
-//! `volseg experiment`: the paper's tables on one's own pictures.
+//! `volseg experiment`: the paper's tables on one's own pictures or CTs.
 
 use crate::{
     exit::{ExitCode, usage_error},
@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use volseg_engine::{Observer, Request, Stage, segment};
 use volseg_geometry::Modality;
 use volseg_model::embedded;
-use volseg_train::{Asked, Experiment, ExperimentConfig, PictureSet, Progress, plan, run_experiment};
+use volseg_train::{
+    Asked, CtSet, Experiment, ExperimentConfig, ExperimentData, PictureSet, Progress, SplitRule, plan, run_experiment,
+};
 
-/// Reproduce the paper's tables on a set of pictures
+/// Reproduce the paper's tables on a set of pictures or CTs
 ///
 /// Trains stage 1 on a tenth of the labels and stage 2 on rankings by a simulated annotator, with the controls that say what
 /// the gain is worth. A stopped experiment goes on where it was; experiments share runs in one --out.
@@ -22,12 +24,13 @@ use volseg_train::{Asked, Experiment, ExperimentConfig, PictureSet, Progress, pl
   volseg experiment fig3 --data busi --out results
   volseg experiment table2 --data busi --out results
   volseg experiment table4 --data cxr --out results_cxr --organ lungs --modality xray --seeds 0,1
+  volseg experiment table2 --data AMOS22 --out results_ct --tolerance 2
   volseg experiment figures --data busi --out results")]
 pub(crate) struct Args {
     /// fig3, table1, table2, table4, table5 or figures
     #[arg(value_name = "NAME")]
     name: String,
-    /// Folder with images/, masks/ and perhaps index.csv
+    /// Folder with images/, masks/ and perhaps index.csv, or of CTs with AMOS22's or nnU-Net's dataset.json
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Folder for the runs and the tables
@@ -39,9 +42,12 @@ pub(crate) struct Args {
     /// xray, ultrasound, ct or mr [default: looks at a few pictures]
     #[arg(long, value_name = "MODALITY")]
     modality: Option<String>,
-    /// Organ of the masks [default: lungs for X-rays, breast_tumor for ultrasound]
-    #[arg(long, value_name = "NAME")]
-    organ: Option<String>,
+    /// Organ of the masks [default: lungs for X-rays, breast_tumor for ultrasound]; of CTs one or more [default: all of dataset.json]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    organ: Vec<String>,
+    /// Tolerance of the surface Dice of CTs, mm
+    #[arg(long, default_value_t = 2.0, value_name = "MM")]
+    tolerance: f64,
     /// Column of index.csv that keeps pictures together [default: one whose name ends in group, patient or case]
     #[arg(long, value_name = "NAME")]
     group_column: Option<String>,
@@ -51,6 +57,9 @@ pub(crate) struct Args {
     /// Steps of stage 1
     #[arg(long, default_value_t = 600, value_name = "N")]
     steps: usize,
+    /// Greatest learning rate of stage 1 [default: that of `train prompt`]
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f32>,
     /// Epochs of stage 2
     #[arg(long, default_value_t = 16, value_name = "N")]
     epochs: usize,
@@ -100,34 +109,11 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         },
         other => return Err(usage_error(format!("--size {other}: expected full or small"))),
     };
-    if !args.data.join("images").is_dir() {
-        return Err(usage_error(format!("{}: expected a folder with images/ and masks/", args.data.display())));
-    }
-    let modality = match &args.modality {
-        Some(text) => text.parse().map_err(|e: volseg_geometry::Error| usage_error(e.to_string()))?,
-        None => look(&args.data, global)?,
-    };
-    let organ = args.organ.clone().unwrap_or_else(|| {
-        match modality {
-            Modality::Xray => "lungs",
-            _ => "breast_tumor",
-        }
-        .to_owned()
-    });
     let config = ExperimentConfig {
-        data: PictureSet {
-            path: args.data.clone(),
-            modality,
-            organ,
-            label: None,
-            batch: 8,
-            group_column: args.group_column.clone().or_else(|| group_column(&args.data)),
-            split: None,
-            labelled: 1.0,
-            unannotated: 0.0,
-        },
+        data: data(&args, prompts, global)?,
         seeds: args.seeds.clone(),
         steps: args.steps,
+        learning_rate: args.learning_rate,
         epochs: args.epochs,
         prompts,
         model,
@@ -146,6 +132,58 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let table = run_experiment(experiment, &config, &args.out, &mut Lines(global))?;
     global.print(&table)?;
     Ok(ExitCode::Done)
+}
+
+/// The pictures or CTs of `--data`.
+fn data(args: &Args, prompts: Asked, global: &Global) -> anyhow::Result<ExperimentData> {
+    if args.data.join("dataset.json").is_file() {
+        if prompts != Asked::Organ {
+            return Err(usage_error("--prompts box: the organs of CTs are asked for by name"));
+        }
+        if !(args.tolerance.is_finite() && args.tolerance >= 0.0) {
+            return Err(usage_error(format!("--tolerance: found {}, expected 0 mm or more", args.tolerance)));
+        }
+        return Ok(ExperimentData::Cts {
+            cts: CtSet {
+                path: args.data.clone(),
+                organs: args.organ.clone(),
+                batch: 8,
+                // The runs draw their own parts.
+                split: SplitRule::default(),
+                labelled: 1.0,
+                unannotated: 0.0,
+                slices: 4,
+            },
+            tolerance_mm: args.tolerance,
+        });
+    }
+    if !args.data.join("images").is_dir() {
+        return Err(usage_error(format!(
+            "{}: expected a folder with images/ and masks/, or with dataset.json",
+            args.data.display()
+        )));
+    }
+    let modality = match &args.modality {
+        Some(text) => text.parse().map_err(|e: volseg_geometry::Error| usage_error(e.to_string()))?,
+        None => look(&args.data, global)?,
+    };
+    let organ = match (args.organ.as_slice(), modality) {
+        ([one], _) => one.as_str(),
+        ([], Modality::Xray) => "lungs",
+        ([], _) => "breast_tumor",
+        _ => return Err(usage_error("--organ: found several, expected one, since these are pictures with one mask each")),
+    };
+    Ok(ExperimentData::Pictures(PictureSet {
+        path: args.data.clone(),
+        modality,
+        organ: organ.to_owned(),
+        label: None,
+        batch: 8,
+        group_column: args.group_column.clone().or_else(|| group_column(&args.data)),
+        split: None,
+        labelled: 1.0,
+        unannotated: 0.0,
+    }))
 }
 
 /// What the embedded model takes most of the first pictures for.

@@ -1,6 +1,6 @@
 use crate::config::read_table;
 use crate::preference::{CANDIDATES, Mode, Reduction};
-use crate::{Error, PictureSet};
+use crate::{CtSet, Error, PictureSet};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use volseg_geometry::Modality;
@@ -99,6 +99,8 @@ pub struct AlignConfig {
     pub patience: usize,
     /// Labelled pictures, and with `unannotated` pictures whose masks only the simulated annotator sees.
     pub pictures: Vec<PictureSet>,
+    /// The same for CTs with several organs; one slice and organ is one image.
+    pub cts: Option<CtSet>,
     /// Judgements by people, JSON lines.
     pub preferences: Option<PathBuf>,
     /// Folders that hold the judged images; they are found by their digest.
@@ -130,6 +132,7 @@ impl Default for AlignConfig {
             prompts: Asked::Organ,
             patience: 10,
             pictures: Vec::new(),
+            cts: None,
             preferences: None,
             images: Vec::new(),
             modality: None,
@@ -173,8 +176,8 @@ impl AlignConfig {
         if !inside || !self.thresholds.is_sorted() {
             return bad(format!("thresholds {:?}: expected ascending ones between 0 and 1", self.thresholds));
         }
-        if self.pictures.is_empty() {
-            return bad("[[pictures]] names no labelled pictures: they are needed to validate".into());
+        if self.pictures.is_empty() && self.cts.is_none() {
+            return bad("[[pictures]] (or [cts]) names no labelled pictures: they are needed to validate".into());
         }
         if self.source() == CandidateSource::Frozen
             && self.objective == Objective::Preference

@@ -4,6 +4,7 @@ use super::config::{AlignConfig, Asked};
 use crate::pictures::Picture;
 use crate::preference::{Answer, CANDIDATES, candidates, iou};
 use crate::sample::Sample;
+use crate::volumes::CtVolume;
 use crate::{Error, Random};
 use candle_core::{Device, Tensor};
 use volseg_geometry::PixelBox;
@@ -24,8 +25,8 @@ pub(crate) struct Judged {
 pub(crate) struct Item {
     /// `[side, side, 3]`.
     pub(crate) input: Vec<f32>,
-    /// What the first model's encoder made of it, without gradient.
-    pub(crate) features: Features,
+    /// What the first model's encoder made of it, without gradient; `None` where it is read anew each time.
+    pub(crate) features: Option<Features>,
     /// The prompt.
     pub(crate) row: PromptRow,
     /// The first model's logits.
@@ -47,10 +48,15 @@ fn keep(features: &Features) -> Result<Features, Error> {
     })
 }
 
+/// Bytes that features take.
+pub(super) fn bytes(features: &Features) -> usize {
+    4 * (features.embedding.elem_count() + features.levels.iter().map(Tensor::elem_count).sum::<usize>())
+}
+
 /// Several slices' features as one batch.
-pub(crate) fn join(items: &[&Item]) -> Result<Features, Error> {
+pub(crate) fn join(all: &[&Features]) -> Result<Features, Error> {
     let cat = |part: fn(&Features) -> &Tensor| -> Result<Tensor, Error> {
-        let parts: Vec<&Tensor> = items.iter().map(|i| part(&i.features)).collect();
+        let parts: Vec<&Tensor> = all.iter().map(|f| part(f)).collect();
         Ok(Tensor::cat(&parts, 0)?)
     };
     Ok(Features {
@@ -74,7 +80,7 @@ pub(crate) fn read_slice(
     let row = prompt(&dense);
     let features = keep(&features)?;
     let reference = first.decoder.forward(&features, std::slice::from_ref(&row))?.logits.flatten_all()?.to_vec1()?;
-    Ok(Item { input, features, row, reference, truth, flip: None, judged: Vec::new() })
+    Ok(Item { input, features: Some(features), row, reference, truth, flip: None, judged: Vec::new() })
 }
 
 /// A picture of a data set. `place` numbers it among all pictures: what is drawn for it hangs on nothing else.
@@ -86,12 +92,36 @@ pub(crate) fn of_picture(
     place: u64,
     see: &mut dyn FnMut(&[Vec<f32>]),
 ) -> Result<Item, Error> {
-    let side = first.config.side;
     let mut random = Random::at(&[config.seed, place, 0xa11]);
-    let sample = Sample::picture(p, side, false, &mut random);
-    let truth: Vec<u8> =
-        sample.truth.first().map_or_else(Vec::new, |(_, m)| m.iter().map(|&v| u8::from(v > 0.5)).collect());
-    let token = usize::from(p.organ.get()) - 1;
+    let sample = Sample::picture(p, first.config.side, false, &mut random);
+    of_sample(first, sample, p.organ.get(), config, random, see)
+}
+
+/// An organ on a slice of a CT. `place` as for [`of_picture`].
+pub(crate) fn of_slice(
+    first: &Network,
+    volume: &CtVolume,
+    (slice, organ): (usize, u8),
+    config: &AlignConfig,
+    place: u64,
+) -> Result<Item, Error> {
+    let mut random = Random::at(&[config.seed, place, 0xa11]);
+    let sample = Sample::ct(volume, slice, first.config.side, false, &mut random);
+    of_sample(first, sample, organ, config, random, &mut |_| ())
+}
+
+fn of_sample(
+    first: &Network,
+    sample: Sample,
+    organ: u8,
+    config: &AlignConfig,
+    mut random: Random,
+    see: &mut dyn FnMut(&[Vec<f32>]),
+) -> Result<Item, Error> {
+    let side = first.config.side;
+    let truth = sample.truth.iter().find(|(o, _)| *o == organ);
+    let truth: Vec<u8> = truth.map_or_else(Vec::new, |(_, m)| m.iter().map(|&v| u8::from(v > 0.5)).collect());
+    let token = usize::from(organ) - 1;
     let bounds = PixelBox::of_mask(&truth, side);
     let mut item = read_slice(first, sample.input, Some(truth), |dense| {
         see(dense);

@@ -74,9 +74,10 @@ impl Student {
     /// Logits `[items, side * side]`.
     pub(crate) fn logits(&self, items: &[&Item]) -> Result<Tensor, Error> {
         let side = self.net.config.side;
-        let features = match self.trained {
-            Trained::Decoder => join(items)?,
-            Trained::All => {
+        let kept = items.iter().map(|i| i.features.as_ref()).collect::<Option<Vec<_>>>();
+        let features = match (self.trained, kept) {
+            (Trained::Decoder, Some(kept)) => join(&kept)?,
+            _ => {
                 let x: Vec<f32> = items.iter().flat_map(|i| i.input.iter().copied()).collect();
                 let shape = (items.len(), side, side, self.net.config.channels);
                 self.net.encoder.forward(&Tensor::from_vec(x, shape, &Device::Cpu)?)?

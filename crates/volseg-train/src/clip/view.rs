@@ -92,7 +92,7 @@ impl Source {
                     if augment { (random.uniform(0.9, 1.1), random.uniform(-20.0, 20.0)) } else { (1.0, 0.0) };
                 let sigma = if augment { random.uniform(0.0, 22.0) } else { 0.0 };
                 let mut grey = vec![0f32; side * side];
-                Warp::random(v.body, side, &reach, random).for_each(v.stack.shown_size(), |o, taps| {
+                Warp::random(v.body, side, &reach, random).for_each(v.size, |o, taps| {
                     let mut sum = 0.0;
                     for (i, w) in taps {
                         sum += w * i.map_or(-1000.0, |i| hu[i]);

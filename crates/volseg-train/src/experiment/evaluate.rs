@@ -6,6 +6,7 @@ use crate::preference::iou;
 use crate::{Asked, Error};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 use volseg_geometry::resize_bilinear;
 use volseg_model::Params;
@@ -16,7 +17,9 @@ const TRIED: [f32; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 
 /// Means over a test part.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Scores {
+    /// Pictures of the test part, or its CTs.
     pub(super) pictures: usize,
     /// Prompts of the experiment, threshold 0.5.
     pub(super) dice: f64,
@@ -30,6 +33,10 @@ pub(super) struct Scores {
     pub(super) again: f64,
     /// A box around the true mask, exact.
     pub(super) boxed: f64,
+    /// CTs: mean surface Dice over the organs, at threshold 0.5 and tuned.
+    pub(super) surface: Option<[f64; 2]>,
+    /// CTs: Dice and surface Dice of each organ at threshold 0.5, means over cases.
+    pub(super) organs: BTreeMap<String, [f64; 2]>,
     /// Seconds that the run behind it took.
     pub(super) seconds: f64,
 }
@@ -60,10 +67,27 @@ pub(super) fn show(net: &Network, p: &Picture, config: &AlignConfig, place: u64)
     again.set_first_mask(&item.reference, side);
     let bounds = item.truth.as_ref().and_then(|t| volseg_geometry::PixelBox::of_mask(t, side));
     let boxed = PromptRow { bounds: bounds.map(|b| [b.x0, b.y0, b.x1, b.y1]), ..PromptRow::default() };
-    let logits = net.decoder.forward(&item.features, &[again, boxed])?.logits.to_vec2::<f32>()?;
+    let features = item.features.as_ref().ok_or_else(|| Error::Data("a picture was not read".into()))?;
+    let logits = net.decoder.forward(features, &[again, boxed])?.logits.to_vec2::<f32>()?;
     let full = |z: &[f32]| resize_bilinear(z, side, side, w, h);
     let [again, boxed] = [0, 1].map(|n| logits.get(n).map_or_else(Vec::new, |z| full(z)));
     Ok(Shown { first: full(&first), asked: full(&item.reference), again, boxed })
+}
+
+fn logit(p: f32) -> f32 {
+    (p / (1.0 - p)).ln()
+}
+
+/// The threshold with the best Dice, which is given for a logit; 0.5 unless another is better.
+pub(super) fn best_threshold(dice: impl Fn(f32) -> f64) -> f32 {
+    let (mut threshold, mut best) = (0.5, dice(0.0));
+    for t in TRIED {
+        let d = dice(logit(t));
+        if d > best {
+            (threshold, best) = (t, d);
+        }
+    }
+    threshold
 }
 
 /// The model of a file on the test part, with its threshold chosen on the validation part.
@@ -79,8 +103,7 @@ pub(super) fn score(
         part.par_iter().map(|(place, p)| show(&net, p, &config, *place)).collect()
     };
     let (shown, tuning) = (all(test)?, all(validation)?);
-    let mean = |shown: &[Shown], part: &[(u64, &Picture)], of: &dyn Fn(&Shown) -> &[f32], t: f32| {
-        let edge = (t / (1.0 - t)).ln();
+    let mean = |shown: &[Shown], part: &[(u64, &Picture)], of: &dyn Fn(&Shown) -> &[f32], edge: f32| {
         let sum = shown.iter().zip(part).fold([0.0; 2], |sum, (s, (_, p))| {
             let mask: Vec<u8> = of(s).iter().map(|&z| u8::from(z > edge)).collect();
             let v = iou(&mask, &p.mask);
@@ -88,23 +111,17 @@ pub(super) fn score(
         });
         sum.map(|s| s / part.len().max(1) as f64)
     };
-    let (mut threshold, mut best) = (0.5, mean(&tuning, validation, &|s| &s.asked, 0.5)[0]);
-    for t in TRIED {
-        let d = mean(&tuning, validation, &|s| &s.asked, t)[0];
-        if d > best {
-            (threshold, best) = (t, d);
-        }
-    }
-    let [dice, iou] = mean(&shown, test, &|s| &s.asked, 0.5);
+    let threshold = best_threshold(|edge| mean(&tuning, validation, &|s| &s.asked, edge)[0]);
+    let [dice, iou] = mean(&shown, test, &|s| &s.asked, 0.0);
     Ok(Scores {
         pictures: test.len(),
         dice,
         iou,
         threshold,
-        tuned: mean(&shown, test, &|s| &s.asked, threshold)[0],
-        first: mean(&shown, test, &|s| &s.first, 0.5)[0],
-        again: mean(&shown, test, &|s| &s.again, 0.5)[0],
-        boxed: mean(&shown, test, &|s| &s.boxed, 0.5)[0],
-        seconds: 0.0,
+        tuned: mean(&shown, test, &|s| &s.asked, logit(threshold))[0],
+        first: mean(&shown, test, &|s| &s.first, 0.0)[0],
+        again: mean(&shown, test, &|s| &s.again, 0.0)[0],
+        boxed: mean(&shown, test, &|s| &s.boxed, 0.0)[0],
+        ..Scores::default()
     })
 }
