@@ -5,10 +5,11 @@ independent count in this script (standard library and Pillow only).
     python3 scripts/evaluate/pictures.py --volseg target/release/volseg --data ../shared/data/busi \
         --organ breast_tumor --modality ultrasound --split run/split.json --part Test --mode organ
 
-Modes: organ, box (one box per component from the mask), points (three per component). The split file is the one that
+Modes: organ, box (one box per component from the mask), points (three per component), chain (boxes and points from image and
+name alone). --scores writes the Dice of every picture. The split file is the one that
 `volseg train prompt` wrote. Pictures whose mask is empty are counted apart: "nothing found" is right for them.
 """
-import argparse, json, pathlib, random, statistics, subprocess, sys, tempfile
+import argparse, json, os, pathlib, random, statistics, subprocess, sys, tempfile
 from PIL import Image
 
 p = argparse.ArgumentParser()
@@ -18,9 +19,11 @@ p.add_argument("--organ", required=True)
 p.add_argument("--modality", required=True)
 p.add_argument("--split", type=pathlib.Path)
 p.add_argument("--part", default="Test")
-p.add_argument("--mode", default="organ", choices=["organ", "box", "points"])
+p.add_argument("--mode", default="organ", choices=["organ", "box", "points", "chain"])
 p.add_argument("--model", default="embedded")
 p.add_argument("--limit", type=int)
+p.add_argument("--scores", type=pathlib.Path)
+p.add_argument("--threads", default="")
 a = p.parse_args()
 
 names = sorted(f.stem for f in (a.data / "images").glob("*.png"))
@@ -37,11 +40,15 @@ with tempfile.TemporaryDirectory() as tmp:
                    "--model", a.model, "--quiet"]
         truth = [v > 0 for v in Image.open(mask).convert("L").tobytes()]
         ids = {"lungs": 16, "breast_tumor": 17}[a.organ]
-        if a.mode != "organ" and any(truth):
+        if a.threads:
+            command += ["--threads", a.threads]
+        if a.mode == "chain":
+            command += ["--prompts", "chain"]
+        elif a.mode != "organ" and any(truth):
             kind = "boxes-from" if a.mode == "box" else "points-from"
             extra = ",n=3" if a.mode == "points" else ""
             command += ["--prompts", f"{kind}:{mask},map=1:{a.organ}{extra}"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XDG_CACHE_HOME": tmp})
         if done.returncode != 0:
             sys.exit(f"{name}: exit {done.returncode}: {done.stderr}")
         got = [v == ids for v in Image.open(out).tobytes()]
@@ -53,6 +60,8 @@ with tempfile.TemporaryDirectory() as tmp:
         dice = 2 * both / (sum(truth) + sum(got))
         scores.append(dice)
         worst.append((dice, name))
+if a.scores:
+    a.scores.write_text(json.dumps({"dice": {n: d for d, n in worst}, "empty": empty_all, "nothing_found": empty_right}))
 rng = random.Random(0)
 means = sorted(statistics.mean(rng.choices(scores, k=len(scores))) for _ in range(2000))
 print(json.dumps({
