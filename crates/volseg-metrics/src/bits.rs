@@ -1,32 +1,68 @@
-use crate::{VoxelBox, labels::View};
+use crate::{VoxelBox, labels::View, pairs::Stretch};
 use rayon::prelude::*;
 
-/// A binary grid, one bit a voxel, rows of 64-bit words along the first axis; bits beyond a row's end are 0.
+/// A binary grid, one bit a voxel, rows of 64-bit words along the first axis; bits beyond a row's end are 0, and so is a margin
+/// of one word before and after each row and of some rows and planes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bits {
     dim: [usize; 3],
+    /// Rows and planes on each side.
+    margin: [usize; 2],
+    /// Words from a row to the next; one of them is the margin.
     stride: usize,
     words: Vec<u64>,
 }
 
 impl Bits {
+    /// Empty, with a margin in rows and planes.
+    pub(crate) fn new(dim: [usize; 3], margin: [usize; 2]) -> Self {
+        let stride = dim[0].div_ceil(64).max(1) + 1;
+        let words = vec![0; 1 + stride * (dim[1] + 2 * margin[0]) * (dim[2] + 2 * margin[1])];
+        Self { dim, margin, stride, words }
+    }
+
     /// From one call of `fill(y, z, row)` for each row.
-    pub(crate) fn build(dim: [usize; 3], fill: impl Fn(usize, usize, &mut [u64]) + Sync) -> Self {
-        let stride = dim[0].div_ceil(64).max(1);
-        let mut words = vec![0; stride * dim[1] * dim[2]];
-        words.par_chunks_mut((stride * dim[1]).max(1)).enumerate().with_min_len(4).for_each(|(z, plane)| {
-            plane.chunks_mut(stride).enumerate().for_each(|(y, row)| fill(y, z, row));
+    pub(crate) fn build(dim: [usize; 3], margin: [usize; 2], fill: impl Fn(usize, usize, &mut [u64]) + Sync) -> Self {
+        let mut bits = Self::new(dim, margin);
+        let (stride, first) = (bits.stride, bits.index(0, 0, 0));
+        let plane = stride * (dim[1] + 2 * margin[0]);
+        let inner = bits.words.get_mut(first..).unwrap_or_default();
+        inner.par_chunks_mut(plane.max(1)).take(dim[2]).enumerate().with_min_len(4).for_each(|(z, plane)| {
+            for (y, row) in plane.chunks_mut(stride).take(dim[1]).enumerate() {
+                fill(y, z, row.get_mut(..stride - 1).unwrap_or_default());
+            }
         });
-        Self { dim, stride, words }
+        bits
     }
 
     pub(crate) fn dim(&self) -> [usize; 3] {
         self.dim
     }
 
+    /// Where word `w` of a row is.
+    pub(crate) fn index(&self, w: usize, y: usize, z: usize) -> usize {
+        let rows = self.dim[1] + 2 * self.margin[0];
+        1 + w + self.stride * (y + self.margin[0] + rows * (z + self.margin[1]))
+    }
+
+    /// Words from a row to one `j` rows and `k` planes further.
+    pub(crate) fn words_to(&self, [j, k]: [isize; 2]) -> isize {
+        (j + k * (self.dim[1] + 2 * self.margin[0]) as isize) * self.stride as isize
+    }
+
+    /// A word and its neighbours, by [`Bits::index`] and [`Bits::words_to`]; 0 beyond the margin.
+    pub(crate) fn three_words(&self, index: usize, away: isize) -> [u64; 3] {
+        let at = index.wrapping_add_signed(away);
+        self.words
+            .get(at.wrapping_sub(1)..at.wrapping_add(2))
+            .and_then(|w| w.first_chunk())
+            .copied()
+            .unwrap_or_default()
+    }
+
     pub(crate) fn row(&self, y: usize, z: usize) -> &[u64] {
-        let start = self.stride * (y + self.dim[1] * z);
-        self.words.get(start..start + self.stride).unwrap_or(&[])
+        let start = self.index(0, y, z);
+        self.words.get(start..start + self.stride - 1).unwrap_or(&[])
     }
 
     /// A row by signed place; no words outside the grid.
@@ -37,9 +73,33 @@ impl Bits {
         }
     }
 
+    /// A box with some stretches of voxels set; what lies outside its planes is left out.
+    pub(crate) fn painted<'a>(bounds: &VoxelBox, stretches: impl Iterator<Item = &'a Stretch>) -> Self {
+        let mut bits = Self::new(bounds.size(), [0; 2]);
+        let [x0, y0, z0] = bounds.low;
+        for s in stretches {
+            let [x, end, y, z] = [s.x, s.end, s.y, s.z].map(|v| v as usize);
+            if (z0..bounds.high[2]).contains(&z) {
+                bits.set(x - x0, end - x0, y - y0, z - z0);
+            }
+        }
+        bits
+    }
+
+    /// Sets the bits `from..to` of a row.
+    fn set(&mut self, from: usize, to: usize, y: usize, z: usize) {
+        let start = self.index(0, y, z);
+        for w in from >> 6..to.div_ceil(64) {
+            let low = u64::MAX << from.saturating_sub(w << 6);
+            let high = u64::MAX >> ((w << 6) + 64).saturating_sub(to);
+            if let Some(word) = self.words.get_mut(start + w) {
+                *word |= low & high;
+            }
+        }
+    }
+
     pub(crate) fn plane_is_empty(&self, z: usize) -> bool {
-        let n = self.stride * self.dim[1];
-        self.words.get(z * n..(z + 1) * n).is_none_or(|p| p.iter().all(|&w| w == 0))
+        (0..self.dim[1]).all(|y| self.row(y, z).iter().all(|&w| w == 0))
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -53,11 +113,6 @@ impl Bits {
     pub(crate) fn remove(&mut self, other: &Self) {
         self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a &= !b);
     }
-}
-
-/// The bit at `x` of a row; 0 beyond its end.
-pub(crate) fn bit(row: &[u64], x: usize) -> u64 {
-    row.get(x >> 6).map_or(0, |w| w >> (x & 63) & 1)
 }
 
 /// Distance in voxels from `x` to the nearest set bit of a row, if it is at most `most`.
@@ -107,7 +162,7 @@ pub(crate) fn nearest(row: &[u64], x: usize, most: usize) -> Option<usize> {
 pub(crate) fn crop(view: View<'_>, dim: [usize; 3], bounds: &VoxelBox, ids: &[u16]) -> Bits {
     let start = |y: usize, z: usize| bounds.low[0] + dim[0] * (bounds.low[1] + y + dim[1] * (bounds.low[2] + z));
     let size = bounds.size();
-    Bits::build(size, |y, z, row| {
+    Bits::build(size, [0; 2], |y, z, row| {
         let from = start(y, z);
         for &id in ids {
             match view {
@@ -157,9 +212,21 @@ fn mark_u16(values: &[u16], id: u16, row: &mut [u64]) {
     }
 }
 
+/// From the places of its voxels.
+#[cfg(test)]
+pub(crate) fn bits_of(dim: [usize; 3], margin: [usize; 2], set: &[[usize; 3]]) -> Bits {
+    let mut bits = Bits::new(dim, margin);
+    set.iter().for_each(|&[x, y, z]| bits.set(x, x + 1, y, z));
+    bits
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn bit(row: &[u64], x: usize) -> u64 {
+        row[x >> 6] >> (x & 63) & 1
+    }
 
     #[test]
     fn cropped_bits_are_the_voxels_of_the_label() {
@@ -178,7 +245,7 @@ mod tests {
                         let expected = u16::from(v8[x + 3 + 200 * (y + 1 + 3 * z)]) == id;
                         assert_eq!(bit(a.row(y, z), x) == 1, expected);
                     }
-                    assert_eq!(bit(a.row(y, z), 187), 0);
+                    assert_eq!(a.row(y, z)[187 >> 6] >> (187 & 63), 0);
                 }
             }
         }

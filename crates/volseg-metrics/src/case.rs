@@ -1,4 +1,6 @@
-use crate::{Error, Labels, Pair, Result, Scores, Settings, Target, grid::spacing_of, label::score, pairs::pairs};
+use crate::{
+    Error, Labels, Pair, Result, Scores, Settings, Target, grid::spacing_of, label::score, near::Near, pairs::scan,
+};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,8 +77,8 @@ pub fn evaluate(gt: &Labels, pred: &Labels, selection: &Selection, settings: &Se
             pred_spacing: pred.affine().spacing_mm(),
         });
     }
-    let pairs = pairs(gt, pred);
-    let stored = |pick: fn(&Pair) -> u16| pairs.iter().map(pick).filter(|&id| id != 0).collect::<BTreeSet<u16>>();
+    let scan = scan(gt, pred);
+    let stored = |pick: fn(&Pair) -> u16| scan.pairs.iter().map(pick).filter(|&id| id != 0).collect::<BTreeSet<u16>>();
     let (gt_stored, pred_stored) = (stored(|p| p.gt), stored(|p| p.pred));
     let ids = |stored: &BTreeSet<u16>, map: &IdMap| -> BTreeSet<u32> {
         stored.iter().map(|&s| map.apply(s)).filter(|&id| id != 0).collect()
@@ -90,13 +92,14 @@ pub fn evaluate(gt: &Labels, pred: &Labels, selection: &Selection, settings: &Se
         stored.iter().copied().filter(|&s| ids.contains(&map.apply(s))).collect()
     };
     let ignored = settings.ignore.map_or(Vec::new(), |id| members(&gt_stored, &selection.gt_map, &[id]));
+    let near = Near::new(spacing, if settings.flat { [gt.dim()[0], gt.dim()[1], 0] } else { gt.dim() });
     let run = |ids: &Vec<u32>| {
         let target = Target {
             ids: ids.clone(),
             gt: members(&gt_stored, &selection.gt_map, ids),
             pred: members(&pred_stored, &selection.pred_map, ids),
         };
-        score(gt, pred, &pairs, &ignored, &target, spacing, settings)
+        score(gt, pred, &scan, &ignored, &target, spacing, &near, settings)
     };
     let sets: Vec<Vec<u32>> = sets.into_iter().collect();
     let scores: Vec<Scores> = sets.par_iter().with_max_len(1).map(run).collect();

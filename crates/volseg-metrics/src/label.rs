@@ -1,8 +1,9 @@
 use crate::{
     Directed, Hd95, Labels, Pair, Penalty, Preset, Settings, Surface, VoxelBox,
     bits::{Bits, crop},
-    edt::NearRows,
-    surface::Points,
+    near::Near,
+    pairs::Scan,
+    surface::{Classes, Points},
 };
 
 /// A label or a region: which ids make it up in the two maps as they are stored.
@@ -133,19 +134,21 @@ struct Both {
 }
 
 /// Scores one label of a pair whose id pairs are known.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn score(
     gt: &Labels,
     pred: &Labels,
-    pairs: &[Pair],
+    scan: &Scan,
     ignored: &[u16],
     target: &Target,
     spacing: [f64; 3],
+    near: &Near,
     settings: &Settings,
 ) -> Scores {
     let dim = gt.dim();
     let mut counts = Counts::default();
     let (mut boxes, mut gt_boxes, mut left_out) = (Vec::new(), Vec::new(), 0);
-    for pair in pairs {
+    for pair in &scan.pairs {
         if ignored.contains(&pair.gt) {
             left_out += pair.count;
             continue;
@@ -172,6 +175,16 @@ pub(crate) fn score(
     }
     let needs_masks = settings.surface.is_some() || cut.is_some();
     let masks = bounds.filter(|_| needs_masks).map(|b| {
+        if let Some(stretches) = &scan.stretches {
+            let paint = |wanted: &(dyn Fn(&Pair) -> bool + Sync)| {
+                let kept = |p: &Pair| wanted(p) && !ignored.contains(&p.gt);
+                Bits::painted(&b, scan.pairs.iter().zip(stretches).filter(|(p, _)| kept(p)).flat_map(|(_, s)| s))
+            };
+            return rayon::join(
+                || paint(&|p: &Pair| target.gt.contains(&p.gt)),
+                || paint(&|p: &Pair| target.pred.contains(&p.pred)),
+            );
+        }
         let mut g = crop(gt.view(), dim, &b, &target.gt);
         let mut p = crop(pred.view(), dim, &b, &target.pred);
         if !ignored.is_empty() {
@@ -190,9 +203,9 @@ pub(crate) fn score(
     let mut metrics = counting(&counts, spacing);
     if let Some(surface) = settings.surface {
         let both = masks.filter(|_| status != Status::BothEmpty).map(|(g, p)| {
-            let main = distances(&g, &p, surface, spacing, settings.flat);
+            let main = distances(&g, &p, surface, spacing, settings.flat, near);
             let other = (status == Status::Ok && settings.hd95.surface() != surface)
-                .then(|| distances(&g, &p, settings.hd95.surface(), spacing, settings.flat));
+                .then(|| distances(&g, &p, settings.hd95.surface(), spacing, settings.flat, near));
             (main, other)
         });
         let (main, other) = both.map_or((None, None), |(m, o)| (Some(m), o));
@@ -231,13 +244,13 @@ fn counting(c: &Counts, spacing: [f64; 3]) -> Vec<(String, f64)> {
     .collect()
 }
 
-fn distances(g: &Bits, p: &Bits, surface: Surface, spacing: [f64; 3], flat: bool) -> Both {
-    let weights = Points::weights(surface, flat, spacing);
-    let (g, p) = rayon::join(|| Points::new(g, surface, flat), || Points::new(p, surface, flat));
-    let near = NearRows::new(spacing, g.bits.dim());
+fn distances(g: &Bits, p: &Bits, surface: Surface, spacing: [f64; 3], flat: bool, near: &Near) -> Both {
+    let classes = Classes::new(surface, flat, spacing);
+    let (g, p) =
+        rayon::join(|| Points::new(g, surface, flat, near.reach), || Points::new(p, surface, flat, near.reach));
     let (gt, pred) = rayon::join(
-        || Directed::new(&g, &p, weights, &near, spacing),
-        || Directed::new(&p, &g, weights, &near, spacing),
+        || Directed::new(&g, &p.bits, &classes, near, spacing),
+        || Directed::new(&p, &g.bits, &classes, near, spacing),
     );
     Both { gt, pred }
 }

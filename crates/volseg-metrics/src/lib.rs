@@ -75,6 +75,7 @@ mod error;
 mod grid;
 mod label;
 mod labels;
+mod near;
 mod pairs;
 mod settings;
 mod surface;

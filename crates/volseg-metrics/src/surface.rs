@@ -1,4 +1,4 @@
-use crate::bits::{Bits, bit};
+use crate::bits::Bits;
 
 /// What a mask's surface is (docs: reference/metrics).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,38 @@ impl Surface {
     }
 }
 
-/// Weight of each kind of surface point.
-pub(crate) type Weights = [f64; 256];
+/// Surface points of one weight are of one class, whatever their neighbourhood.
+#[derive(Clone, Debug)]
+pub(crate) struct Classes {
+    /// Class of each neighbourhood code.
+    of: [u8; 256],
+    /// Weight of each class.
+    pub(crate) weights: Vec<f64>,
+}
+
+impl Classes {
+    /// `flat`: of a picture, without neighbours across its plane.
+    pub(crate) fn new(model: Surface, flat: bool, spacing: [f64; 3]) -> Self {
+        let table = match (model, flat) {
+            (Surface::Voxel, _) => [1.0; 256],
+            (Surface::Surfel, false) => surfel_areas(spacing),
+            (Surface::Surfel, true) => {
+                let mut table = [0.0; 256];
+                table.iter_mut().zip(contour_lengths([spacing[0], spacing[1]])).for_each(|(t, l)| *t = l);
+                table
+            }
+        };
+        let mut weights: Vec<f64> = Vec::new();
+        let of = table.map(|w| {
+            let known = weights.iter().position(|&v| v == w);
+            known.unwrap_or_else(|| {
+                weights.push(w);
+                weights.len() - 1
+            }) as u8
+        });
+        Self { of, weights }
+    }
+}
 
 /// Representatives of the 14 classes of 2x2x2 neighbourhoods, and the area vectors of their patch in a unit cell.
 const CLASSES: [(u8, &[[f64; 3]]); 14] = [
@@ -96,46 +126,55 @@ pub(crate) struct Points<'a> {
 }
 
 impl<'a> Points<'a> {
-    /// `flat`: the mask is a picture, without neighbours across its plane.
-    pub(crate) fn new(mask: &'a Bits, model: Surface, flat: bool) -> Self {
+    /// `flat`: the mask is a picture, without neighbours across its plane. `margin`: of the points' grid, in rows and planes.
+    pub(crate) fn new(mask: &'a Bits, model: Surface, flat: bool, margin: [usize; 2]) -> Self {
         let bits = match model {
-            Surface::Surfel => corners(mask, flat),
-            Surface::Voxel => border(mask, flat),
+            Surface::Surfel => corners(mask, flat, margin),
+            Surface::Voxel => border(mask, flat, margin),
         };
         Self { bits, mask, model, flat }
     }
 
-    /// Weights for [`Points::kinds`].
-    pub(crate) fn weights(model: Surface, flat: bool, spacing: [f64; 3]) -> Weights {
-        match (model, flat) {
-            (Surface::Voxel, _) => [1.0; 256],
-            (Surface::Surfel, false) => surfel_areas(spacing),
-            (Surface::Surfel, true) => {
-                let mut table = [0.0; 256];
-                table.iter_mut().zip(contour_lengths([spacing[0], spacing[1]])).for_each(|(t, l)| *t = l);
-                table
+    /// Neighbourhoods of the points of a row, by word.
+    pub(crate) fn codes(&self, y: usize, z: usize) -> impl Fn(usize) -> Codes + '_ {
+        let rows = meeting(self.mask, y, z, self.flat);
+        move |w| {
+            let mut words = [0; 8];
+            let n = match (self.model, self.flat) {
+                (Surface::Voxel, _) => 0,
+                (Surface::Surfel, true) => 2,
+                (Surface::Surfel, false) => 4,
+            };
+            for (i, row) in rows.iter().take(n).enumerate() {
+                let (here, below) = word_pair(row, w);
+                (words[8 - 2 * n + i], words[8 - n + i]) = (below, here);
             }
+            Codes { words }
         }
     }
+}
 
-    /// Kind of the points of a row, by x.
-    pub(crate) fn kinds(&self, y: usize, z: usize) -> impl Fn(usize) -> u8 + '_ {
-        let (y, z) = (y as isize, z as isize);
-        // In the order of the code's bits: (j, k) = (0, 0), (0, 1), (1, 0), (1, 1).
-        let rows = if self.flat {
-            [self.mask.row_or_none(y - 1, 0), self.mask.row_or_none(y, 0), &[], &[]]
-        } else {
-            [(-1, -1), (-1, 0), (0, -1), (0, 0)].map(|(j, k)| self.mask.row_or_none(y + j, z + k))
-        };
-        move |x| {
-            if self.model == Surface::Voxel {
-                return 0;
-            }
-            let side = |x: usize, n: usize| rows.iter().take(n).fold(0u8, |code, row| code << 1 | bit(row, x) as u8);
-            let n = if self.flat { 2 } else { 4 };
-            let low = x.checked_sub(1).map_or(0, |x| side(x, n));
-            low << n | side(x, n)
-        }
+/// Neighbourhoods of the 64 places of a word: a word for each bit of the code, the highest first.
+pub(crate) struct Codes {
+    words: [u64; 8],
+}
+
+impl Codes {
+    /// Class of the point at bit `b`.
+    pub(crate) fn class(&self, classes: &Classes, b: u32) -> u8 {
+        let code = self.words.iter().fold(0u8, |code, word| code << 1 | (word >> b & 1) as u8);
+        classes.of[usize::from(code)]
+    }
+}
+
+/// The rows of voxels that meet at a row of corners, in the order of the code's bits: (j, k) = (-1, -1), (-1, 0), (0, -1),
+/// (0, 0); in a picture -1 and 0 of its plane.
+fn meeting(mask: &Bits, y: usize, z: usize, flat: bool) -> [&[u64]; 4] {
+    let (y, z) = (y as isize, z as isize);
+    if flat {
+        [mask.row_or_none(y - 1, 0), mask.row_or_none(y, 0), &[], &[]]
+    } else {
+        [(-1, -1), (-1, 0), (0, -1), (0, 0)].map(|(j, k)| mask.row_or_none(y + j, z + k))
     }
 }
 
@@ -146,16 +185,22 @@ fn word_pair(row: &[u64], w: usize) -> (u64, u64) {
     (word(w), word(w) << 1 | before)
 }
 
-fn corners(mask: &Bits, flat: bool) -> Bits {
+fn corners(mask: &Bits, flat: bool, margin: [usize; 2]) -> Bits {
     let [nx, ny, nz] = mask.dim();
     let dim = [nx + 1, ny + 1, if flat { 1 } else { nz + 1 }];
-    Bits::build(dim, |y, z, out| {
-        let (y, z) = (y as isize, z as isize);
-        let places: &[(isize, isize)] = if flat { &[(-1, 0), (0, 0)] } else { &[(-1, -1), (-1, 0), (0, -1), (0, 0)] };
+    Bits::build(dim, margin, |y, z, out| {
+        let rows = meeting(mask, y, z, flat);
+        let rows = if flat { &rows[..2] } else { &rows[..] };
+        if rows.iter().all(|row| row.iter().all(|word| *word == 0)) {
+            return;
+        }
+        let mut carry = [0; 4];
         for (w, word) in out.iter_mut().enumerate() {
             let (mut any, mut all) = (0u64, u64::MAX);
-            for &(j, k) in places {
-                let (here, below) = word_pair(mask.row_or_none(y + j, z + k), w);
+            for (row, carry) in rows.iter().zip(&mut carry) {
+                let here = row.get(w).copied().unwrap_or(0);
+                let below = here << 1 | *carry;
+                *carry = here >> 63;
                 any |= here | below;
                 all &= here & below;
             }
@@ -164,8 +209,8 @@ fn corners(mask: &Bits, flat: bool) -> Bits {
     })
 }
 
-fn border(mask: &Bits, flat: bool) -> Bits {
-    Bits::build(mask.dim(), |y, z, out| {
+fn border(mask: &Bits, flat: bool, margin: [usize; 2]) -> Bits {
+    Bits::build(mask.dim(), margin, |y, z, out| {
         let row = mask.row(y, z);
         let (y, z) = (y as isize, z as isize);
         let around: &[(isize, isize)] = if flat { &[(-1, 0), (1, 0)] } else { &[(-1, 0), (1, 0), (0, -1), (0, 1)] };
