@@ -93,11 +93,45 @@ mod tests {
         }
     }
 
+    /// A text moves the answer and is learned from; without one the network gives the same bits, and so does its file.
+    #[test]
+    fn a_text_stands_in_place_of_an_organ() {
+        let plain = Config { side: 32, ..Config::default() };
+        let reads = Config { text: Some(6), ..plain.clone() };
+        let x: Vec<f32> = (0..32 * 32 * 3).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
+        let x = Tensor::from_vec(x, (1, 32, 32, 3), &Device::Cpu).unwrap();
+        let row =
+            |text: Option<Vec<f32>>| PromptRow { text, bounds: Some([4.0, 5.0, 20.0, 30.0]), ..PromptRow::default() };
+        let answers = |config: &Config, rows: &[PromptRow]| {
+            let params = Params::trainable(7, Default::default());
+            let net = Network::new(config, &params).unwrap();
+            let features = net.encoder.forward(&x).unwrap();
+            let logits = net.decoder.forward(&features, rows).map(|d| d.logits);
+            (logits, params)
+        };
+        let (rows, other) = ([row(None), row(Some(vec![1.0; 6]))], row(Some(vec![-1.0; 6])));
+        let (logits, params) = answers(&reads, &rows);
+        let logits = logits.unwrap();
+        let values = logits.to_vec2::<f32>().unwrap();
+        assert_ne!(values[0], values[1]);
+        assert_ne!(answers(&reads, &[other]).0.unwrap().to_vec2::<f32>().unwrap()[0], values[1]);
+        assert_eq!(answers(&plain, &rows[..1]).0.unwrap().to_vec2::<f32>().unwrap()[0], values[0]);
+        let store = logits.sqr().unwrap().mean_all().unwrap().backward().unwrap();
+        let gradient = store.get(&params.variables()["decoder.text_proj.weight"]).unwrap();
+        assert!(gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().any(|g| *g != 0.0));
+        assert!(answers(&plain, &rows).0.is_err());
+        assert!(answers(&reads, &[row(Some(vec![1.0; 5]))]).0.is_err());
+        assert!(answers(&reads, &[PromptRow { organ: Some(1), ..rows[1].clone() }]).0.is_err());
+        assert!(!serde_json::to_string(&plain).unwrap().contains("text"));
+        assert!(serde_json::from_str::<Config>(&serde_json::to_string(&reads).unwrap()).unwrap() == reads);
+    }
+
     #[test]
     fn absurd_configurations_are_refused() {
         for config in [
             Config { side: 100, ..Config::default() },
             Config { heads: 7, ..Config::default() },
+            Config { text: Some(0), ..Config::default() },
             Config { side: 1 << 20, ..Config::default() },
         ] {
             assert!(config.check().is_err());

@@ -12,6 +12,7 @@ mod student;
 pub use config::{AlignConfig, Asked, CandidateSource, Objective, Trained};
 pub(crate) use item::{Item, of_picture, of_slice};
 
+use crate::asked::attach_texts;
 use crate::checkpoint::{self, State};
 use crate::cts::Cts;
 use crate::curves;
@@ -216,7 +217,10 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
     let mut all: Vec<(u64, Picture)> = Vec::new();
     let mut split = std::collections::BTreeMap::new();
     for set in &config.pictures {
-        let pictures = load_pictures(set)?;
+        let mut pictures = load_pictures(set)?;
+        if config.prompts.reads_text() {
+            attach_texts(&mut pictures)?;
+        }
         let names: std::collections::BTreeMap<String, String> =
             pictures.iter().map(|p| (p.name.clone(), format!("{:?}", p.part))).collect();
         split.insert(set.organ.clone(), names);
@@ -335,7 +339,10 @@ fn one_step(
                 samples.push(if ct {
                     draw_ct(&data.volumes, side, &mut random)
                 } else {
-                    Sample::picture(&data.labelled[random.below(data.labelled.len())], side, true, &mut random)
+                    let picture = &data.labelled[random.below(data.labelled.len())];
+                    // Networks that read texts or given boxes learned nothing else.
+                    let own = config.prompts.reads_text() || config.prompts.takes_box();
+                    Sample { asked: own.then_some(config.prompts), ..Sample::picture(picture, side, true, &mut random) }
                 });
             }
             let mut random = Random::at(&[config.seed, step, 0x4ea]);

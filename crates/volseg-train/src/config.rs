@@ -1,4 +1,4 @@
-use crate::Error;
+use crate::{Asked, Error};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use volseg_geometry::Modality;
@@ -28,6 +28,8 @@ pub struct TrainConfig {
     pub rows_ct: usize,
     /// Prompt rows of the decoder a picture.
     pub rows_picture: usize,
+    /// One kind of prompt for all rows of pictures; without it they are mixed.
+    pub prompts: Option<Asked>,
     /// Begin with the weights of this file; the optimiser starts fresh.
     pub start_from: Option<PathBuf>,
     /// The network.
@@ -53,6 +55,7 @@ impl Default for TrainConfig {
             validate_every: 500,
             rows_ct: 4,
             rows_picture: 2,
+            prompts: None,
             start_from: None,
             model: embedded::Config::default(),
             pictures: Vec::new(),
@@ -88,6 +91,9 @@ pub struct PictureSet {
     /// Share of the training part, behind the labelled one, that stage 2 takes without its masks.
     #[serde(default)]
     pub unannotated: f32,
+    /// Boxes for prompts: a JSON table of name -> [x0, y0, x1, y1] in pixels of the picture, half-open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<PathBuf>,
 }
 
 fn four() -> usize {
@@ -197,6 +203,14 @@ impl TrainConfig {
         let table = read_table(text, changes)?;
         let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
         config.model.check()?;
+        if let Some(prompts) = config.prompts {
+            prompts.check(&config.pictures)?;
+            if prompts.reads_text() && config.model.text.is_none() {
+                return Err(Error::Config(format!(
+                    "prompts = {prompts:?} needs model.text, the length of a text's feature"
+                )));
+            }
+        }
         let batch = config.pictures.iter().map(|p| p.batch).sum::<usize>()
             + config.phantoms.as_ref().map_or(0, |p| p.batch)
             + config.cts.as_ref().map_or(0, |c| c.batch);
@@ -250,5 +264,8 @@ mod tests {
         assert_eq!((c.steps, c.model.side), (7, 64));
         assert!(TrainConfig::parse(text, &["stepz=7".into()]).unwrap_err().to_string().contains("stepz"));
         assert!(TrainConfig::parse("", &[]).is_err());
+        let prompts = |c: &[&str]| TrainConfig::parse(text, &c.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>());
+        assert!(prompts(&["prompts=text"]).unwrap_err().to_string().contains("model.text"));
+        assert_eq!(prompts(&["prompts=text", "model.text=64"]).unwrap().model.text, Some(64));
     }
 }

@@ -37,6 +37,9 @@ pub enum Error {
     /// Two label maps cannot be compared.
     #[error(transparent)]
     Metrics(#[from] volseg_metrics::Error),
+    /// No prompt could be made.
+    #[error(transparent)]
+    Prompt(#[from] volseg_prompt::Error),
     /// The network failed.
     #[error(transparent)]
     Model(#[from] volseg_model::Error),

@@ -6,6 +6,7 @@
 mod cases;
 mod evaluate;
 mod figures;
+mod prompts;
 mod runs;
 mod table;
 
@@ -118,10 +119,13 @@ pub struct Planned {
 /// # Errors
 /// A result that cannot be read.
 pub fn plan(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Result<Vec<Planned>, Error> {
-    let runs = experiment.runs(config);
-    let done: Vec<Option<Scores>> = runs.iter().map(|r| result(out, r)).collect::<Result<_, _>>()?;
+    let runs: Vec<(String, bool)> = match (&config.data, experiment) {
+        (ExperimentData::Pictures(_), Experiment::Table1) => prompts::names(config),
+        _ => experiment.runs(config).iter().map(|r| (r.name(), matches!(r, Run::Stage1 { .. }))).collect(),
+    };
+    let done: Vec<Option<Scores>> = runs.iter().map(|(name, _)| result(out, name)).collect::<Result<_, _>>()?;
     let known = |stage1: bool| {
-        let of_kind = runs.iter().zip(&done).filter(|(r, _)| matches!(r, Run::Stage1 { .. }) == stage1);
+        let of_kind = runs.iter().zip(&done).filter(|((_, first), _)| *first == stage1);
         let times: Vec<f64> = of_kind.filter_map(|(_, d)| d.as_ref()).map(|s| s.seconds).collect();
         (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
     };
@@ -130,23 +134,56 @@ pub fn plan(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Re
     let guess =
         [known(true).unwrap_or(size * config.steps as f64), known(false).unwrap_or(size * 15.0 * config.epochs as f64)];
     Ok(runs
-        .iter()
+        .into_iter()
         .zip(done)
-        .map(|(r, d)| Planned {
-            name: r.name(),
-            seconds: d.as_ref().map_or(guess[usize::from(!matches!(r, Run::Stage1 { .. }))], |s| s.seconds),
+        .map(|((name, first), d)| Planned {
+            name,
+            seconds: d.as_ref().map_or(guess[usize::from(!first)], |s| s.seconds),
             done: d.is_some(),
         })
         .collect())
 }
 
-fn result(out: &Path, run: &Run) -> Result<Option<Scores>, Error> {
-    let path = out.join("runs").join(run.name()).join("result.json");
+fn result(out: &Path, name: &str) -> Result<Option<Scores>, Error> {
+    let path = out.join("runs").join(name).join("result.json");
     match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| Error::Data(format!("{}: {e}", path.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Io { what: format!("read {}", path.display()), source }),
     }
+}
+
+/// The scores of a run: those that it left, or `carry_out`'s, which are then left in its folder.
+fn cached(
+    out: &Path,
+    name: &str,
+    progress: &mut dyn Progress,
+    carry_out: impl FnOnce(&mut dyn Progress) -> Result<Scores, Error>,
+) -> Result<Scores, Error> {
+    let scores = match result(out, name)? {
+        Some(scores) => scores,
+        None => {
+            progress.line(&format!("run {name}"));
+            let scores = carry_out(progress)?;
+            let text = serde_json::to_string_pretty(&scores).map_err(|e| Error::Data(e.to_string()))?;
+            let mut file = volseg_io::AtomicFile::create(&out.join("runs").join(name).join("result.json"))?;
+            std::io::Write::write_all(&mut file, text.as_bytes())
+                .map_err(|source| Error::Io { what: "write result.json".into(), source })?;
+            file.commit()?;
+            scores
+        }
+    };
+    progress.line(&format!("{name}: test Dice {:.4} (tuned {:.4})", scores.dice, scores.tuned));
+    Ok(scores)
+}
+
+/// Mean and sample deviation.
+fn spread(values: &[f64]) -> Option<(f64, f64)> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let deviation =
+        if n > 1.0 { (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt() } else { 0.0 };
+    (n > 0.0).then_some((mean, deviation))
 }
 
 /// Runs what is not done yet and writes the table or figure into `out`. Returns the table as Markdown.
@@ -175,24 +212,13 @@ pub fn run_experiment(
         }
         _ => std::fs::write(&settings, &text).map_err(io("write experiment.toml"))?,
     }
-    let runs = experiment.runs(config);
+    if let (ExperimentData::Pictures(set), Experiment::Table1) = (&config.data, experiment) {
+        return prompts::run(config, set, out, progress);
+    }
     let mut results = BTreeMap::new();
-    for (n, run) in runs.iter().enumerate() {
+    for run in experiment.runs(config) {
         let name = run.name();
-        let scores = match result(out, run)? {
-            Some(scores) => scores,
-            None => {
-                progress.line(&format!("run {} of {}: {name}", n + 1, runs.len()));
-                let scores = carry_out(run, config, out, progress)?;
-                let text = serde_json::to_string_pretty(&scores).map_err(|e| Error::Data(e.to_string()))?;
-                let path = out.join("runs").join(&name).join("result.json");
-                let mut file = volseg_io::AtomicFile::create(&path)?;
-                std::io::Write::write_all(&mut file, text.as_bytes()).map_err(io("write result.json"))?;
-                file.commit()?;
-                scores
-            }
-        };
-        progress.line(&format!("{name}: test Dice {:.4} (tuned {:.4})", scores.dice, scores.tuned));
+        let scores = cached(out, &name, progress, |progress| carry_out(&run, config, out, progress))?;
         results.insert(name, scores);
     }
     if experiment == Experiment::Figures {

@@ -1,6 +1,7 @@
 //! Training of volseg's networks: data sets, augmentation, optimiser, checkpoints, both stages.
 
 mod align;
+mod asked;
 mod augment;
 mod checkpoint;
 mod clip;

@@ -51,6 +51,10 @@ pub struct Picture {
     pub modality: Modality,
     /// The CT that this is a slice of: networks that know CTs look at the body and at the slices around.
     pub(crate) ct: Option<(Arc<CtVolume>, usize)>,
+    /// Feature of the organ's description, for networks that read texts.
+    pub(crate) text: Option<Arc<[f32]>>,
+    /// Box of [`PictureSet::boxes`].
+    pub(crate) bounds: Option<[f32; 4]>,
     /// Part of the set.
     pub part: Part,
 }
@@ -84,6 +88,17 @@ pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
     }
     for (picture, part) in pictures.iter_mut().zip(assign(&found_groups, set.split, set.labelled, set.unannotated)?) {
         picture.part = part;
+    }
+    if let Some(path) = &set.boxes {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Io { what: format!("read {}", path.display()), source })?;
+        let boxes: BTreeMap<String, [f32; 4]> =
+            serde_json::from_str(&text).map_err(|e| Error::Data(format!("{}: {e}", path.display())))?;
+        for p in &mut pictures {
+            let found = boxes.get(&p.name).filter(|b| b.iter().all(|v| v.is_finite()));
+            let missing = || Error::Data(format!("{} has no box of {}", path.display(), p.name));
+            p.bounds = Some(*found.ok_or_else(missing)?);
+        }
     }
     Ok(pictures)
 }
@@ -149,6 +164,8 @@ fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Pictur
             organ,
             modality: set.modality,
             ct: ct.clone().map(|v| (v, s)),
+            text: None,
+            bounds: None,
             part: Part::Unused,
         });
     }

@@ -1,13 +1,15 @@
 //! One augmented slice with its truth, ready for the network.
 
-use crate::Random;
 use crate::augment::{Reach, Warp, add_noise, vary_ultrasound};
 use crate::pictures::Picture;
 use crate::volumes::CtVolume;
-use volseg_geometry::{Modality, Window};
+use crate::{Asked, Random};
+use std::sync::Arc;
+use volseg_geometry::{Modality, PixelBox, Window};
 use volseg_model::embedded::{normalise_grey, normalise_hu};
 
 /// A slice as the network sees it, and the truth of every organ that its data set labels.
+#[derive(Default)]
 pub(crate) struct Sample {
     /// `[side, side, 3]`.
     pub(crate) input: Vec<f32>,
@@ -17,6 +19,12 @@ pub(crate) struct Sample {
     pub(crate) ct: bool,
     /// The organ for which this slice was drawn; the decoder always gets a row for it.
     pub(crate) focus: Option<u8>,
+    /// The one kind of prompt of its rows; they are mixed without one.
+    pub(crate) asked: Option<Asked>,
+    /// Feature of the organ's description.
+    pub(crate) text: Option<Arc<[f32]>>,
+    /// A given box, x0, y0, x1, y1 in pixels of the input.
+    pub(crate) bounds: Option<[f32; 4]>,
 }
 
 impl Sample {
@@ -37,16 +45,28 @@ impl Sample {
         };
         let whole = [0.0, 0.0, p.size[0] as f32, p.size[1] as f32];
         let (mut grey, mut mask) = (vec![0f32; side * side], vec![0f32; side * side]);
+        let [across, down] = [0, 1].map(|n| side as f32 / p.size[n].max(1) as f32);
+        let mut bounds = p.bounds.map(|[x0, y0, x1, y1]| [x0 * across, y0 * down, x1 * across, y1 * down]);
         if augment {
             let warp = Warp::random(whole, side, &reach, random);
+            let within = |i: usize| {
+                let (x, y) = ((i % p.size[0]) as f32 + 0.5, (i / p.size[0]) as f32 + 0.5);
+                p.bounds.is_some_and(|[x0, y0, x1, y1]| (x0..x1).contains(&x) && (y0..y1).contains(&y))
+            };
+            let mut cover = vec![0f32; if p.bounds.is_some() { side * side } else { 0 }];
             warp.for_each(p.size, |o, taps| {
                 for (i, w) in taps {
                     if let Some(i) = i {
                         grey[o] += w * p.grey[i];
                         mask[o] += w * f32::from(p.mask[i]);
+                        if let Some(c) = cover.get_mut(o) {
+                            *c += if within(i) { w } else { 0.0 };
+                        }
                     }
                 }
             });
+            let cover: Vec<u8> = cover.iter().map(|&v| u8::from(v > 0.5)).collect();
+            bounds = PixelBox::of_mask(&cover, side).map(|b| [b.x0, b.y0, b.x1, b.y1]);
             if ultrasound {
                 vary_ultrasound(&mut grey, side, random);
             }
@@ -74,7 +94,7 @@ impl Sample {
         // A picture of one kind shows none of the other organs: the network learns to say so for a wrong modality.
         let absent = (1..=17u8).filter(|&o| o != p.organ.get()).map(|o| (o, vec![0f32; side * side]));
         let truth = std::iter::once((p.organ.get(), mask)).chain(absent).collect();
-        Self { input, truth, ct: false, focus: None }
+        Self { input, truth, text: p.text.clone(), bounds, ..Self::default() }
     }
 
     pub(crate) fn ct(v: &CtVolume, slice: usize, side: usize, augment: bool, random: &mut Random) -> Self {
@@ -140,6 +160,6 @@ impl Sample {
                 (organ, mask.unwrap_or_else(|| vec![0f32; side * side]))
             })
             .collect();
-        Self { input, truth, ct: true, focus: None }
+        Self { input, truth, ct: true, ..Self::default() }
     }
 }

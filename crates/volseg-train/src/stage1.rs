@@ -1,5 +1,6 @@
 //! `volseg train prompt`: fits the embedded network to labelled slices.
 
+use crate::asked::{attach_texts, prompt};
 use crate::cts::Cts;
 use crate::curves::{self, Line};
 use crate::optimizer::Stepper;
@@ -7,7 +8,7 @@ use crate::pictures::{Part, Picture, load_pictures};
 use crate::sample::Sample;
 use crate::step::{Losses, gradients};
 use crate::volumes::{self, CtVolume};
-use crate::{Error, Random, TrainConfig};
+use crate::{Asked, Error, Random, TrainConfig};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -192,7 +193,10 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
     let mut pictures = Vec::new();
     let mut split = BTreeMap::new();
     for set in &config.pictures {
-        let all = load_pictures(set)?;
+        let mut all = load_pictures(set)?;
+        if config.prompts.is_some_and(Asked::reads_text) {
+            attach_texts(&mut all)?;
+        }
         let count = |part| all.iter().filter(|p| p.part == part).count();
         progress.line(&format!(
             "{}: {} pictures to train on, {} to validate, {} kept for the test",
@@ -251,7 +255,7 @@ fn draw(config: &TrainConfig, data: &Data, step: usize) -> [Vec<Sample>; SHARDS]
                 Some(pictures) => {
                     let train: Vec<&Picture> = pictures.iter().filter(|p| p.part == Part::Train).collect();
                     let picture = train.get(random.below(train.len()))?;
-                    Some(Sample::picture(picture, side, true, &mut random))
+                    Some(Sample { asked: config.prompts, ..Sample::picture(picture, side, true, &mut random) })
                 }
             }
         })
@@ -313,9 +317,8 @@ fn validate(
             let binary: Vec<u8> = truth.iter().map(|&t| u8::from(t > 0.5)).collect();
             let Some(b) = volseg_geometry::PixelBox::of_mask(&binary, side) else { continue };
             let token = usize::from(*organ) - 1;
-            let mut auto = PromptRow { organ: Some(token), ..PromptRow::default() };
-            auto.set_first_mask(&dense[token], side);
-            rows.push(auto);
+            let asked = config.prompts.filter(|_| !s.ct).unwrap_or_default();
+            rows.push(prompt(asked, s, *organ, dense.get(token).map(Vec::as_slice), Some(b), side, &mut random));
             rows.push(PromptRow { bounds: Some([b.x0, b.y0, b.x1, b.y1]), ..PromptRow::default() });
             kept.push((*organ, truth));
         }

@@ -1,11 +1,12 @@
 //! Loss and gradients of one shard of a batch.
 
+use crate::asked::prompt;
 use crate::sample::Sample;
 use crate::{Error, Random};
 use candle_core::{Device, Tensor, Var};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use volseg_geometry::components_2d;
+use volseg_geometry::{PixelBox, components_2d};
 use volseg_model::embedded::{Network, PromptRow};
 use volseg_model::grad_ops::mask_loss;
 
@@ -87,7 +88,16 @@ pub(crate) fn gradients(
         .zip(&first)
         .map(|(&(i, organ, seed), logits)| {
             let (organ, truth) = &samples[i].truth[organ];
-            make_row(i, *organ, truth, logits, side, &mut Random::at(&[seed]))
+            let mut random = Random::at(&[seed]);
+            match samples[i].asked {
+                None => make_row(i, *organ, truth, logits, side, &mut random),
+                Some(asked) => {
+                    let mask: Vec<u8> = truth.iter().map(|&t| u8::from(t > 0.5)).collect();
+                    let bounds = PixelBox::of_mask(&mask, side);
+                    let row = prompt(asked, &samples[i], *organ, Some(logits), bounds, side, &mut random);
+                    Row { prompt: PromptRow { image: i, ..row }, truth: truth.clone() }
+                }
+            }
         })
         .collect();
     let (prompts, truths): (Vec<PromptRow>, Vec<Vec<f32>>) = rows.into_iter().map(|r| (r.prompt, r.truth)).unzip();

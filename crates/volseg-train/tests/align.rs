@@ -54,6 +54,7 @@ fn set(folder: &Path) -> PictureSet {
         split: Some(SplitRule { seed: 3, validation: 0.2, ..SplitRule::default() }),
         labelled: 0.4,
         unannotated: 0.6,
+        boxes: None,
     }
 }
 

@@ -183,6 +183,7 @@ fn data(args: &Args, prompts: Asked, global: &Global) -> anyhow::Result<Experime
         split: None,
         labelled: 1.0,
         unannotated: 0.0,
+        boxes: None,
     }))
 }
 

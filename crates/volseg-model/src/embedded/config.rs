@@ -27,6 +27,9 @@ pub struct Config {
     pub cross_width: usize,
     /// Hidden width of the token MLP.
     pub mlp: usize,
+    /// Length of a text's feature, for networks that read one in place of the organ token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<usize>,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             heads: 8,
             cross_width: 64,
             mlp: 512,
+            text: None,
         }
     }
 }
@@ -79,6 +83,9 @@ impl Config {
         }
         if self.organs == 0 || self.organs > 255 || self.mlp == 0 || self.mlp > 8192 {
             return bad("organs or mlp", format!("{}, {}", self.organs, self.mlp), "1..=255, 1..=8192");
+        }
+        if self.text.is_some_and(|t| t == 0 || t > 8192) {
+            return bad("text", format!("{:?}", self.text), "1..=8192, or absent");
         }
         Ok(())
     }

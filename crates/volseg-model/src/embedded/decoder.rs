@@ -33,6 +33,8 @@ pub struct Decoder {
     tokens: Tensor,
     /// Organ tokens; the last row is "none".
     organs: Tensor,
+    /// `[width, length of a text's feature]`.
+    text: Option<Tensor>,
     prompt_down: [Conv; 3],
     layers: Vec<Layer>,
     last: Attention,
@@ -101,6 +103,10 @@ impl Decoder {
             frequencies,
             tokens,
             organs: p.get("decoder.organ_tokens", &[config.organs + 1, w], Init::Normal(0.5))?,
+            text: config
+                .text
+                .map(|n| p.get("decoder.text_proj.weight", &[w, n], Init::Normal((1.0 / n as f32).sqrt())))
+                .transpose()?,
             prompt_down: [
                 Conv::new(p, "decoder.prompt_down.0", 3, RASTER_CHANNELS, 8, 2)?,
                 Conv::new(p, "decoder.prompt_down.1", 3, 8, 32, 2)?,
@@ -127,7 +133,8 @@ impl Decoder {
     /// Masks of all rows.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if a row names a slice or organ that is not there.
+    /// [`Error::InvalidArgument`] if a row names a slice or organ that is not there, or holds a text of another length than
+    /// the network reads, or a text beside an organ.
     pub fn forward(&self, features: &Features, rows: &[PromptRow]) -> Result<Decoded, Error> {
         let side = self.config.side;
         let (grid, w) = (self.config.grid(), self.config.width);
@@ -138,6 +145,14 @@ impl Decoder {
                 what: "prompt row",
                 found: format!("slice {}, organ {:?}", bad.image, bad.organ),
                 expected: format!("slice < {images}, organ < {}", self.config.organs),
+            });
+        }
+        let fits = |t: &Vec<f32>| self.config.text == Some(t.len());
+        if let Some(bad) = rows.iter().find(|q| q.text.as_ref().is_some_and(|t| q.organ.is_some() || !fits(t))) {
+            return Err(Error::InvalidArgument {
+                what: "text of a prompt row",
+                found: format!("{:?} numbers, organ {:?}", bad.text.as_ref().map(Vec::len), bad.organ),
+                expected: format!("{:?} numbers and no organ", self.config.text),
             });
         }
         let device = self.device();
@@ -244,7 +259,22 @@ impl Decoder {
         let table = Tensor::cat(&[&self.tokens, &self.organs], 0)?;
         let learned = table.index_select(&Tensor::from_vec(learned, n, self.device())?, 0)?;
         let fixed = Tensor::from_vec(fixed, (n, w), self.device())?;
-        Ok((learned + fixed)?.reshape((rows.len(), count, w))?)
+        let tokens = (learned + fixed)?.reshape((rows.len(), count, w))?;
+        match &self.text {
+            Some(projection) => self.with_texts(&tokens, projection, rows),
+            None => Ok(tokens),
+        }
+    }
+
+    /// Adds the projected texts to the organs' tokens, which are "none" there; rows without a text stay as they are.
+    fn with_texts(&self, tokens: &Tensor, projection: &Tensor, rows: &[PromptRow]) -> Result<Tensor, Error> {
+        let (r, count, w) = tokens.dims3()?;
+        let length = projection.dim(1)?;
+        let texts = rows.iter().flat_map(|q| q.text.clone().unwrap_or_else(|| vec![0.0; length])).collect();
+        let texts =
+            Tensor::from_vec(texts, (r, length), self.device())?.matmul(&projection.t()?)?.reshape((r, 1, w))?;
+        let organ = (tokens.narrow(1, 2, 1)? + texts)?;
+        Ok(Tensor::cat(&[&tokens.narrow(1, 0, 2)?, &organ, &tokens.narrow(1, 3, count - 3)?], 1)?)
     }
 }
 

@@ -16,6 +16,8 @@ pub struct PromptRow {
     pub image: usize,
     /// Organ token (organ id - 1).
     pub organ: Option<usize>,
+    /// Feature of a text, for networks with [`super::Config::text`]; it stands in place of the organ token.
+    pub text: Option<Vec<f32>>,
     /// x0, y0, x1, y1; half-open.
     pub bounds: Option<[f32; 4]>,
     /// x, y, 1 inside or 0 outside.

@@ -52,6 +52,36 @@ pub enum Asked {
     Organ,
     /// By a box around the true mask, its sides off by up to a tenth of its size.
     Box,
+    /// By the feature of the organ's description and the network's own first mask.
+    Text,
+    /// By the box of [`PictureSet::boxes`].
+    GivenBox,
+    /// By that box and the feature of the organ's description.
+    TextAndGivenBox,
+}
+
+impl Asked {
+    /// Whether networks that are asked so read texts.
+    #[must_use]
+    pub fn reads_text(self) -> bool {
+        matches!(self, Self::Text | Self::TextAndGivenBox)
+    }
+
+    /// Whether the box of [`PictureSet::boxes`] is the prompt.
+    #[must_use]
+    pub fn takes_box(self) -> bool {
+        matches!(self, Self::GivenBox | Self::TextAndGivenBox)
+    }
+
+    /// Refuses given boxes where none are given.
+    pub(crate) fn check(self, pictures: &[PictureSet]) -> Result<(), Error> {
+        match pictures.iter().find(|p| self.takes_box() && p.boxes.is_none()) {
+            Some(set) => {
+                Err(Error::Config(format!("prompts = {self:?}: [[pictures]] {} has no `boxes`", set.path.display())))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Configuration of `volseg train align`, read from TOML. Unknown keys are refused. The defaults are those of a study on
@@ -200,6 +230,13 @@ impl AlignConfig {
                 return bad("`images` names no folder with the judged images".into());
             }
         }
+        self.prompts.check(&self.pictures)?;
+        let own = self.prompts.reads_text() || self.prompts.takes_box();
+        if own && (self.cts.is_some() || self.preferences.is_some()) {
+            return bad(
+                "texts and given boxes are for [[pictures]]: ask for CTs and judged images by organ or box".into()
+            );
+        }
         if self.objective == Objective::Replay && self.replay == 0.0 {
             return bad("objective replay needs a replay above 0".into());
         }
@@ -248,6 +285,9 @@ mod tests {
         assert!(parse(&[&people[..], &["candidates=policy"]].concat()).is_err());
         assert!(parse(&["preferences=j.jsonl"]).unwrap_err().to_string().contains("images"));
         assert!(parse(&["thresholds=[0.6, 0.5, 0.4, 0.3]"]).is_err());
+        assert!(parse(&["prompts=given-box"]).unwrap_err().to_string().contains("boxes"));
+        assert!(parse(&["prompts=text"]).is_ok());
+        assert!(parse(&["prompts=text", "preferences=j.jsonl", "images=[\"i\"]"]).is_err());
         assert!(parse(&["tilez=4"]).unwrap_err().to_string().contains("tilez"));
         assert!(AlignConfig::parse("", &[]).unwrap_err().to_string().contains("pictures"));
     }

@@ -1,6 +1,7 @@
 //! What stage 2 learns from: a slice that was read once, one prompt for it, and what an annotator thinks of the masks.
 
-use super::config::{AlignConfig, Asked};
+use super::config::AlignConfig;
+use crate::asked::prompt;
 use crate::pictures::Picture;
 use crate::preference::{Answer, CANDIDATES, candidates, iou};
 use crate::sample::Sample;
@@ -112,7 +113,7 @@ pub(crate) fn of_slice(
 
 fn of_sample(
     first: &Network,
-    sample: Sample,
+    mut sample: Sample,
     organ: u8,
     config: &AlignConfig,
     mut random: Random,
@@ -123,23 +124,10 @@ fn of_sample(
     let truth: Vec<u8> = truth.map_or_else(Vec::new, |(_, m)| m.iter().map(|&v| u8::from(v > 0.5)).collect());
     let token = usize::from(organ) - 1;
     let bounds = PixelBox::of_mask(&truth, side);
-    let mut item = read_slice(first, sample.input, Some(truth), |dense| {
+    let input = std::mem::take(&mut sample.input);
+    let mut item = read_slice(first, input, Some(truth), |dense| {
         see(dense);
-        let mut row = PromptRow::default();
-        match (config.prompts, bounds) {
-            (Asked::Box, Some(b)) => {
-                let (w, h) = (b.x1 - b.x0, b.y1 - b.y0);
-                let mut off = |v: f32, size: f32| v + size * random.uniform(-0.1, 0.1);
-                row.bounds = Some([off(b.x0, w), off(b.y0, h), off(b.x1, w), off(b.y1, h)]);
-            }
-            _ => {
-                row.organ = Some(token);
-                if let Some(logits) = dense.get(token) {
-                    row.set_first_mask(logits, side);
-                }
-            }
-        }
-        row
+        prompt(config.prompts, &sample, organ, dense.get(token).map(Vec::as_slice), bounds, side, &mut random)
     })?;
     if random.chance(config.noise) {
         item.flip = Some(1 + random.below(CANDIDATES - 1) as u8);

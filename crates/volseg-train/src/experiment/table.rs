@@ -2,7 +2,7 @@
 
 use super::evaluate::Scores;
 use super::runs::{LABELLED, Run};
-use super::{Experiment, ExperimentConfig, ExperimentData};
+use super::{Experiment, ExperimentConfig, ExperimentData, spread};
 use crate::{Error, curves};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -16,15 +16,6 @@ struct Results<'a> {
     experiment: Experiment,
     config: &'a ExperimentConfig,
     by_run: &'a BTreeMap<String, Scores>,
-}
-
-/// Mean and sample deviation.
-fn spread(values: &[f64]) -> Option<(f64, f64)> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let deviation =
-        if n > 1.0 { (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt() } else { 0.0 };
-    (n > 0.0).then_some((mean, deviation))
 }
 
 /// Writes `NAME.csv`, `NAME.md` and `NAME.png`.
@@ -165,12 +156,12 @@ impl Results<'_> {
             let _ = writeln!(text, "| {what} | not run: {why} |{}", blank.replacen(" - |", "", 1) + " - |");
         };
         if self.experiment == Experiment::Table1 {
-            not_run("without the saliency box", "the prompts of this harness are learned organ tokens");
+            not_run("without the saliency box", "the organs of CTs are asked for by learned tokens here");
             not_run("without text", "as above");
             not_run("- VQA", "no VQA model");
             not_run("- GPT-4", "no VQA model");
         }
-        if self.experiment == Experiment::Table1 || self.is_of_cts() {
+        if self.is_of_cts() {
             not_run("SAM-Med3D", "its weights are not at hand");
         }
         (text, lines)

@@ -1,0 +1,114 @@
+//! Table 1 on pictures: boxes by the saliency chain, texts in place of organ tokens.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use volseg_geometry::{Modality, OrganId};
+use volseg_io::Image;
+use volseg_model::embedded::{Config, Weights};
+use volseg_phantom::breast_ultrasound;
+use volseg_train::{
+    Asked, Experiment, ExperimentConfig, ExperimentData, Part, PictureSet, Progress, part_of, plan, run_experiment,
+};
+
+const SIDE: usize = 64;
+
+struct Lines(Vec<String>);
+
+impl Progress for Lines {
+    fn line(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+/// Ultrasounds with a lesion, enough for every part of the split that hangs on names.
+fn pictures(folder: &Path) -> Vec<String> {
+    for part in ["images", "masks"] {
+        std::fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    let tumour = OrganId::new(17).unwrap();
+    let mut names = Vec::new();
+    for seed in 0..80u64 {
+        let name = format!("p{seed}");
+        let phantom = breast_ultrasound(seed, SIDE).unwrap();
+        let wanted = match part_of(&name) {
+            Part::Train => 16,
+            _ => 3,
+        };
+        let have = names.iter().filter(|n: &&String| part_of(n) == part_of(&name)).count();
+        if have == wanted || !phantom.labels.voxels().contains(&17) {
+            continue;
+        }
+        let image = Image::new(phantom.image.into());
+        volseg_io::write(&folder.join("images").join(format!("{name}.png")), &image).unwrap();
+        let mask = folder.join("masks").join(format!("{name}.png"));
+        volseg_io::write_labels(&mask, &phantom.labels, &image, &[tumour]).unwrap();
+        names.push(name);
+    }
+    names
+}
+
+#[test]
+fn every_kind_of_prompt_is_trained_and_tested() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = pictures(folder.path());
+    let config = ExperimentConfig {
+        data: ExperimentData::Pictures(PictureSet {
+            path: folder.path().to_owned(),
+            modality: Modality::Ultrasound,
+            organ: "breast_tumor".into(),
+            label: None,
+            batch: 4,
+            group_column: None,
+            split: None,
+            labelled: 1.0,
+            unannotated: 0.0,
+            boxes: None,
+        }),
+        seeds: vec![4],
+        steps: 6,
+        learning_rate: None,
+        epochs: 1,
+        prompts: Asked::Organ,
+        model: Config {
+            side: 32,
+            stages: [8; 6],
+            blocks: [0; 6],
+            width: 16,
+            dense: [8; 3],
+            heads: 2,
+            cross_width: 8,
+            mlp: 16,
+            ..Config::default()
+        },
+        full: false,
+    };
+    let out = folder.path().join("out");
+    let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines(Vec::new())).unwrap();
+    for row in
+        ["| full method", "| without alignment", "| without the saliency box", "| without text", "| - VQA | not run"]
+    {
+        assert!(table.contains(row), "{row} is not in\n{table}");
+    }
+    let boxes: BTreeMap<String, [f32; 4]> =
+        serde_json::from_str(&std::fs::read_to_string(out.join("boxes.json")).unwrap()).unwrap();
+    assert_eq!(boxes.keys().collect::<Vec<_>>(), {
+        let mut sorted: Vec<&String> = names.iter().collect();
+        sorted.sort();
+        sorted
+    });
+    let side = SIDE as f32;
+    assert!(boxes.values().all(|[x0, y0, x1, y1]| 0.0 <= *x0 && x0 < x1 && *x1 <= side && *y0 < *y1 && *y1 <= side));
+
+    let reads = |run: &str| {
+        let weights = Weights::read(&out.join("runs").join(run).join("model.safetensors")).unwrap();
+        (weights.config.text.is_some(), weights.tensors.contains_key("decoder.text_proj.weight"))
+    };
+    assert_eq!((reads("full-aligned-s4"), reads("nobox-stage1-s4")), ((true, true), (true, true)));
+    assert_eq!(reads("notext-aligned-s4"), (false, false));
+    // A second call trains nothing and says the same.
+    assert!(plan(Experiment::Table1, &config, &out).unwrap().iter().all(|p| p.done));
+    let mut lines = Lines(Vec::new());
+    assert_eq!(run_experiment(Experiment::Table1, &config, &out, &mut lines).unwrap(), table);
+    assert!(lines.0.iter().all(|l| l.contains("test Dice")), "{:?}", lines.0);
+}
