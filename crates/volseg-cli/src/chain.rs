@@ -119,12 +119,12 @@ impl ChainArgs {
         }
         let (model, sha256) = load_source(&self.source)?;
         let folder = self.cache_folder();
-        let stated: Stated = model.stated("saliency")?.unwrap_or_default();
-        let top_k = self.top_k.or(stated.top_k.filter(|&k| k > 0)).unwrap_or(PUBLISHED_TOP_K);
+        let stated = GScoreCam::of(&model, FeatureCache::new(folder, &sha256))?;
+        let top_k = self.top_k.unwrap_or(stated.top_k);
         let softmax_over = match self.softmax_over {
             Some(Over::All) => SoftmaxOver::All,
             Some(Over::Selected) => SoftmaxOver::Selected,
-            None => stated.softmax_over.unwrap_or_default(),
+            None => stated.softmax_over,
         };
         let layer = if self.layer == Layer::Norm2Patch {
             global.log(
@@ -137,9 +137,7 @@ impl ChainArgs {
         };
         let saliency: Box<dyn Saliency> = match self.method {
             Method::Gradcam => Box::new(GradCam { layer }),
-            Method::Gscorecam => {
-                Box::new(GScoreCam { layer, top_k, softmax_over, cache: FeatureCache::new(folder, &sha256) })
-            }
+            Method::Gscorecam => Box::new(GScoreCam { layer, top_k, softmax_over, ..stated }),
         };
         let method = match self.method {
             Method::Gscorecam => {
@@ -282,17 +280,6 @@ pub(crate) fn entries(chain: &Chain, targets: &[Target]) -> Vec<PromptEntry> {
         }
     };
     chain.prompts.iter().map(entry).collect()
-}
-
-/// Of 768 channels; models with fewer say in their file what suits them.
-const PUBLISHED_TOP_K: usize = 300;
-
-/// What a model's file says of gscorecam.
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct Stated {
-    top_k: Option<usize>,
-    softmax_over: Option<SoftmaxOver>,
 }
 
 fn load_source(name: &str) -> anyhow::Result<(ClipModel, String)> {

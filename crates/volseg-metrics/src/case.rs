@@ -112,3 +112,41 @@ pub fn evaluate(gt: &Labels, pred: &Labels, selection: &Selection, settings: &Se
         absent: run(&Vec::new()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pairs::Scan;
+    use proptest::prelude::*;
+    use volseg_geometry::{Affine, AnyVolume, Volume};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// Masks that are painted from the scan's stretches score as those that are cut from the volumes, which noise makes
+        /// necessary: with regions, an ignored label and FLARE'22's cut as well.
+        #[test]
+        fn both_ways_to_the_masks_score_alike(
+            dim in (1usize..140, 1usize..12, 1usize..9),
+            voxels in prop::collection::vec((0u8..4, 0u8..4), 140 * 12 * 9), run in 20usize..90, flare in any::<bool>(),
+        ) {
+            let dim = [dim.0, dim.1, dim.2];
+            let labels = |pick: fn(&(u8, u8)) -> u8| {
+                let voxels: Vec<u8> = (0..dim.iter().product()).map(|n: usize| 3 + pick(&voxels[n / run])).collect();
+                let volume = Volume::from_vec(voxels, dim, Affine::from_spacing_mm([0.7, 0.9, 2.5])).unwrap();
+                Labels::new(AnyVolume::from(volume), 1.0, 0.0, "test").unwrap()
+            };
+            let (gt, pred) = (labels(|v| v.0), labels(|v| v.1));
+            let settings =
+                Settings { preset: flare.then_some(crate::Preset::Flare22), tolerances: vec![2.0], ..Settings::default() };
+            let painted = scan(&gt, &pred);
+            prop_assume!(painted.stretches.is_some());
+            let cut = Scan { pairs: painted.pairs.clone(), stretches: None };
+            let near = Near::new([0.7, 0.9, 2.5], dim);
+            for (ids, ignored) in [(&[5u16][..], &[][..]), (&[5], &[3]), (&[4, 6], &[]), (&[4, 6], &[5])] {
+                let target = Target { ids: ids.iter().map(|&i| u32::from(i)).collect(), gt: ids.to_vec(), pred: ids.to_vec() };
+                let of = |s: &Scan| format!("{:?}", score(&gt, &pred, s, ignored, &target, [0.7, 0.9, 2.5], &near, &settings));
+                prop_assert_eq!(of(&painted), of(&cut));
+            }
+        }
+    }
+}

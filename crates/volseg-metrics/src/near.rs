@@ -38,12 +38,12 @@ struct Place {
     dx: i32,
 }
 
-/// A row in rows and planes away, the number of its distance in `squared`, and which `numbers` are those of its steps.
+/// A row in rows and planes away, the number of its distance in `squared`, and which of the `numbers` are its own.
 #[derive(Clone, Copy)]
 struct Row {
     number: u32,
     at: [isize; 2],
-    steps: usize,
+    kind: usize,
 }
 
 /// Points of a part of a mask, by distance and class; and those beyond.
@@ -73,21 +73,21 @@ impl Near {
         squared.sort_unstable_by(f64::total_cmp);
         squared.dedup();
         let number = |d: f64| squared.partition_point(|v| *v < d);
-        let steps = |&h: &f64| {
+        let numbered = |&h: &f64| {
             let mut all = [u32::MAX; STEPS + 2];
             all.iter_mut().zip(along(h)).for_each(|(n, d)| *n = number(d) as u32);
             all
         };
-        let numbers: Vec<_> = heights.iter().map(steps).collect();
+        let numbers: Vec<_> = heights.iter().map(numbered).collect();
         let row = |at: [isize; 2]| {
             let h = height(at);
-            Row { number: number(h) as u32, at, steps: heights.partition_point(|v| *v < h) }
+            Row { number: number(h) as u32, at, kind: heights.partition_point(|v| *v < h) }
         };
         let rows: Vec<Row> = at.into_iter().map(row).collect();
         let mut together = Vec::new();
         for row in &rows {
             for (dx, &n) in
-                (0..).zip(numbers.get(row.steps).into_iter().flatten()).filter(|s| ![0, u32::MAX].contains(s.1))
+                (0..).zip(numbers.get(row.kind).into_iter().flatten()).filter(|s| ![0, u32::MAX].contains(s.1))
             {
                 let place = Place { number: n as usize, at: row.at, dx };
                 together.push(place);
@@ -144,7 +144,7 @@ impl Near {
                             break;
                         }
                         let dx = steps(to.three_words(here, *away), b);
-                        if let Some(n) = self.numbers.get(row.steps).and_then(|s| s.get(dx)) {
+                        if let Some(n) = self.numbers.get(row.kind).and_then(|n| n.get(dx)) {
                             nearest = nearest.min(*n);
                         }
                     }

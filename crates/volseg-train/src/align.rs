@@ -270,7 +270,7 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
     for (what, n) in [("pictures to validate", validation.len()), ("ranked pictures", ranked.len())] {
         if n == 0 {
             return Err(Error::Data(format!(
-                "there are no {what}: see `split`, `labelled` and `unannotated` of [[pictures]]"
+                "there are no {what}: see `split`, `labelled` and `unannotated` of [[pictures]] or [cts], and whether the masks are empty"
             )));
         }
     }

@@ -114,17 +114,20 @@ fn whole() -> f32 {
 
 /// Parts of a set, drawn group by group from a seed: either a share to test on, or one of several folds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct SplitRule {
     /// Another seed gives other parts.
     pub seed: u64,
     /// Share of pictures to test on, without folds.
+    #[serde(default)]
     pub test: f32,
     /// Share of pictures to validate on; of the pictures outside the fold, with folds.
     pub validation: f32,
     /// The fold to test on, from 0.
+    #[serde(default)]
     pub fold: usize,
     /// Folds that the groups are dealt into; 0: none.
+    #[serde(default)]
     pub folds: usize,
 }
 

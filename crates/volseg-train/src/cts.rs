@@ -8,7 +8,8 @@ use crate::{CtSet, Error};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use volseg_geometry::{LabelMap, OrganId, Plane, SliceStack, Volume};
-use volseg_io::{Image, ReadOptions};
+use volseg_io::Image;
+use volseg_metrics::Labels;
 
 /// Slices are kept at no more than this many pixels a side: about twice what networks see of them.
 const KEPT_SIDE: usize = 320;
@@ -83,20 +84,22 @@ impl Cts {
     }
 
     /// An image and its labels as organ ids, on one grid.
+    ///
+    /// # Errors
+    /// Files that cannot be read, voxels that are no labels, another shape.
     pub(crate) fn read(&self, case: &Case) -> Result<(Image, LabelMap), Error> {
-        let image = volseg_io::read(&case.image, &ReadOptions::default())?;
+        let image = dataset::open(&case.image)?;
         let dim = image.volume.dim();
         let mut labels: LabelMap =
             Volume::zeros(dim, *image.volume.affine()).map_err(|e| Error::Data(e.to_string()))?;
         for file in &case.masks {
-            let stored = volseg_io::read(file, &ReadOptions::default())?;
-            let found = stored.volume.dim();
-            if found != dim {
-                return Err(Error::Data(format!("{}: image is {dim:?}, labels are {found:?}", case.name)));
+            let stored = dataset::open(file)?;
+            let stored = Labels::new(stored.volume, stored.slope, stored.intercept, &dataset::file_name(file))?;
+            if stored.dim() != dim {
+                return Err(Error::Data(format!("{}: image is {dim:?}, labels are {:?}", case.name, stored.dim())));
             }
             for (l, id) in labels.voxels_mut().iter_mut().enumerate() {
-                let value = stored.volume.value(l) * stored.slope + stored.intercept;
-                if let Some(organ) = self.ids.get(&(value.round() as u16)) {
+                if let Some(organ) = self.ids.get(&stored.view().id(l)) {
                     *id = *organ;
                 }
             }

@@ -4,6 +4,7 @@ use crate::Error;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use volseg_geometry::OrganId;
+use volseg_io::{Image, ReadOptions};
 
 /// An image and the files whose non-zero parts together are its mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,19 @@ pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) image: PathBuf,
     pub(crate) masks: Vec<PathBuf>,
+}
+
+/// Reads a file of a set.
+///
+/// # Errors
+/// [`Error::Data`] with the file's name: a set has hundreds.
+pub(crate) fn open(file: &Path) -> Result<Image, Error> {
+    volseg_io::read(file, &ReadOptions::default()).map_err(|e| Error::Data(format!("{}: {e}", file_name(file))))
+}
+
+/// Name of a file without its folders.
+pub(crate) fn file_name(file: &Path) -> String {
+    file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
 /// Names of folders of masks beside one of images, best first; lungs have two kinds in COVID-QU-Ex.
@@ -124,6 +138,13 @@ fn busi(root: &Path, folder: &Path, files: &[String], cases: &mut Vec<Case>) {
     }
 }
 
+/// A path that an index names, which must lie below the index: such files come from elsewhere.
+fn below(root: &Path, named: &str) -> Result<PathBuf, Error> {
+    use std::path::Component;
+    let inside = Path::new(named).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if inside { Ok(root.join(named)) } else { Err(Error::Data(format!("{named}: expected a path below its index"))) }
+}
+
 /// nnU-Net's `"training": [{"image": ..., "label": ...}]`, or another list of this kind; paths relative to the file.
 pub(crate) fn listed(file: &Path, json: &serde_json::Value, key: &str) -> Result<Vec<Case>, Error> {
     let root = file.parent().unwrap_or(Path::new("."));
@@ -136,7 +157,7 @@ pub(crate) fn listed(file: &Path, json: &serde_json::Value, key: &str) -> Result
             };
             let (image, label) = (text("image")?, text("label")?);
             let name = stem(image.rsplit('/').next().unwrap_or(image)).to_owned();
-            Ok(Case { name, image: root.join(image), masks: vec![root.join(label)] })
+            Ok(Case { name, image: below(root, image)?, masks: vec![below(root, label)?] })
         })
         .collect()
 }
@@ -157,8 +178,9 @@ fn sam_med2d(file: &Path, json: &serde_json::Value, organ: OrganId) -> Result<Ve
     let place = |text: &str| {
         // The indexes name their own folder as well.
         let folder = file.parent().unwrap_or(Path::new("."));
+        let whole = below(folder, text)?;
         let inner = text.split_once('/').map_or(text, |p| p.1);
-        if folder.join(text).exists() { folder.join(text) } else { folder.join(inner) }
+        Ok::<_, Error>(if whole.exists() { whole } else { folder.join(inner) })
     };
     let mut cases = Vec::new();
     for (image, mut masks) in pairs {
@@ -169,9 +191,9 @@ fn sam_med2d(file: &Path, json: &serde_json::Value, organ: OrganId) -> Result<Ve
             let structure = structure.map(|s| s.trim_matches('_').rsplit_once('_').map_or(s, |p| p.0));
             structure.and_then(|s| s.trim_matches('_').parse::<OrganId>().ok()) == Some(organ)
         };
-        let masks: Vec<PathBuf> = masks.into_iter().filter(shows).map(place).collect();
+        let masks = masks.into_iter().filter(shows).map(place).collect::<Result<Vec<_>, _>>()?;
         if !masks.is_empty() {
-            cases.push(Case { name: name.to_owned(), image: place(image), masks });
+            cases.push(Case { name: name.to_owned(), image: place(image)?, masks });
         }
     }
     if cases.is_empty() {
@@ -255,5 +277,20 @@ mod tests {
         assert!(find(&at("odd"), organ("lungs")).unwrap_err().to_string().contains("a.png"));
         touch(&at("none"), &["readme.txt"]);
         assert!(find(&at("none"), organ("lungs")).unwrap_err().to_string().contains("expected images/"));
+    }
+
+    #[test]
+    fn an_index_names_nothing_outside_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("index.json");
+        for named in ["../x.png", "/etc/x.png", "a/../../x.png"] {
+            let listed = serde_json::json!({"training": [{"image": named, "label": "l.png"}]});
+            let med2d = serde_json::json!({named: ["a/x_lungs_000.png"]});
+            for json in [listed, med2d] {
+                std::fs::write(&index, json.to_string()).unwrap();
+                let error = find(&index, organ("lungs")).unwrap_err().to_string();
+                assert!(error.contains(named), "{error}");
+            }
+        }
     }
 }

@@ -153,17 +153,19 @@ fn result(out: &Path, name: &str) -> Result<Option<Scores>, Error> {
     }
 }
 
-/// The scores of a run: those that it left, or `carry_out`'s, which are then left in its folder.
+/// The scores of a run: those that it left, or `carry_out`'s, which are then left in its folder. `place`: the run's number and how
+/// many there are.
 fn cached(
     out: &Path,
     name: &str,
+    place: [usize; 2],
     progress: &mut dyn Progress,
     carry_out: impl FnOnce(&mut dyn Progress) -> Result<Scores, Error>,
 ) -> Result<Scores, Error> {
     let scores = match result(out, name)? {
         Some(scores) => scores,
         None => {
-            progress.line(&format!("run {name}"));
+            progress.line(&format!("run {} of {}: {name}", place[0], place[1]));
             let scores = carry_out(progress)?;
             let text = serde_json::to_string_pretty(&scores).map_err(|e| Error::Data(e.to_string()))?;
             let mut file = volseg_io::AtomicFile::create(&out.join("runs").join(name).join("result.json"))?;
@@ -203,6 +205,16 @@ pub fn run_experiment(
     if experiment == Experiment::Figures && matches!(config.data, ExperimentData::Cts { .. }) {
         return Err(no_figures());
     }
+    // A set that cannot be used leaves nothing behind, or its settings would stand in the way of better ones.
+    match &config.data {
+        ExperimentData::Pictures(set) => {
+            let organ = set.organ.parse().map_err(|e: volseg_geometry::Error| Error::Config(e.to_string()))?;
+            crate::dataset::find(&set.path, organ)?;
+        }
+        ExperimentData::Cts { cts, .. } => {
+            crate::cts::Cts::find(&CtSet { split: rule(0), ..cts.clone() })?;
+        }
+    }
     std::fs::create_dir_all(out.join("runs")).map_err(io("make the folder of the runs"))?;
     let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
     let settings = out.join("experiment.toml");
@@ -216,18 +228,18 @@ pub fn run_experiment(
         return prompts::run(config, set, out, progress);
     }
     let mut results = BTreeMap::new();
-    for run in experiment.runs(config) {
+    let runs = experiment.runs(config);
+    for (n, run) in runs.iter().enumerate() {
         let name = run.name();
-        let scores = cached(out, &name, progress, |progress| carry_out(&run, config, out, progress))?;
+        let scores =
+            cached(out, &name, [n + 1, runs.len()], progress, |progress| carry_out(run, config, out, progress))?;
         results.insert(name, scores);
     }
     if experiment == Experiment::Figures {
         let ExperimentData::Pictures(pictures) = &config.data else { return Err(no_figures()) };
         let seed = config.seeds.first().copied().unwrap_or(0);
         let pictures = load_pictures(&picture_set(pictures, seed, LABELLED, 0.2))?;
-        let all: Vec<(u64, &Picture)> = (0..).zip(&pictures).collect();
-        let test: Vec<(u64, &Picture)> =
-            all.into_iter().filter(|(_, p)| p.part == Part::Test && p.mask.contains(&1)).take(8).collect();
+        let test: Vec<(u64, &Picture)> = shown(&pictures, Part::Test).into_iter().take(8).collect();
         let stage2 = Run::Align { row: OURS, unannotated: 0.2, seed };
         let path = out.join("figures.png");
         figures::draw(
@@ -249,6 +261,11 @@ fn seedless(text: &str) -> String {
 
 fn model(out: &Path, run: &Run) -> PathBuf {
     out.join("runs").join(run.name()).join("model.safetensors")
+}
+
+/// Pictures of a part that show the organ, with their places among all.
+fn shown(pictures: &[Picture], part: Part) -> Vec<(u64, &Picture)> {
+    (0..).zip(pictures).filter(|(_, p)| p.part == part && p.mask.contains(&1)).collect()
 }
 
 fn no_figures() -> Error {
@@ -317,10 +334,7 @@ fn carry_out(run: &Run, config: &ExperimentConfig, out: &Path, progress: &mut dy
         (ExperimentData::Cts { tolerance_mm, .. }, Some(set)) => cases::score(&weights, set, *tolerance_mm)?,
         _ => {
             let pictures = pictures.iter().map(load_pictures).collect::<Result<Vec<_>, _>>()?.concat();
-            let part = |wanted: Part| -> Vec<(u64, &Picture)> {
-                (0..).zip(&pictures).filter(|(_, p)| p.part == wanted && p.mask.contains(&1)).collect()
-            };
-            score(&weights, &part(Part::Test), &part(Part::Validation), config.prompts)?
+            score(&weights, &shown(&pictures, Part::Test), &shown(&pictures, Part::Validation), config.prompts)?
         }
     };
     Ok(Scores { seconds, ..scores })

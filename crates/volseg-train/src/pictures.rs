@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use volseg_geometry::{Modality, OrganId, Plane, SliceStack, Window};
-use volseg_io::ReadOptions;
 
 /// Which part of a data set a group belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +109,7 @@ pub(crate) fn is_amos_mr(name: &str) -> bool {
 
 /// Slices of an image that is a volume, or the image itself.
 fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Picture>, Error> {
-    let image = volseg_io::read(&case.image, &ReadOptions::default())?;
+    let image = dataset::open(&case.image)?;
     let [w, h, slices] = image.volume.dim();
     let plain = image.is_picture();
     let stack = if plain {
@@ -120,7 +119,7 @@ fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Pictur
     };
     let mut inside = vec![false; w * h * slices];
     for file in &case.masks {
-        let mask = volseg_io::read(file, &ReadOptions::default())?;
+        let mask = dataset::open(file)?;
         let found = mask.volume.dim();
         if found != image.volume.dim() {
             return Err(Error::Data(format!("{}: image is {:?}, mask is {found:?}", case.name, image.volume.dim())));

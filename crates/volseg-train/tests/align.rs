@@ -1,24 +1,19 @@
 //! Stage 2 with a tiny network on drawn ellipses: what it promises whatever the data.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::{Lines, tiny, ultrasounds};
 use image::{GrayImage, Luma};
 use std::path::{Path, PathBuf};
 use volseg_engine::{Judgement, ShownMask};
-use volseg_geometry::{Modality, encode_run_length};
+use volseg_geometry::encode_run_length;
 use volseg_io::sha256_file;
-use volseg_model::embedded::{Config, Weights};
+use volseg_model::embedded::Weights;
 use volseg_train::{
-    AlignConfig, Alignment, CandidateSource, Objective, PictureSet, Progress, SplitRule, TrainConfig, Trained,
-    train_align, train_prompt,
+    AlignConfig, Alignment, CandidateSource, Objective, PictureSet, SplitRule, TrainConfig, Trained, train_align,
+    train_prompt,
 };
-
-struct Quiet(Vec<String>);
-
-impl Progress for Quiet {
-    fn line(&mut self, text: &str) {
-        self.0.push(text.to_owned());
-    }
-}
 
 const SIZE: [u32; 2] = [40, 48];
 
@@ -45,41 +40,24 @@ fn pictures(folder: &Path) {
 
 fn set(folder: &Path) -> PictureSet {
     PictureSet {
-        path: folder.to_owned(),
-        modality: Modality::Ultrasound,
-        organ: "breast_tumor".into(),
-        label: None,
-        batch: 4,
-        group_column: None,
         split: Some(SplitRule { seed: 3, validation: 0.2, ..SplitRule::default() }),
         labelled: 0.4,
         unannotated: 0.6,
-        boxes: None,
+        ..ultrasounds(folder)
     }
 }
 
 fn stage1(folder: &Path) -> PathBuf {
-    let model = Config {
-        side: 32,
-        stages: [8; 6],
-        blocks: [0; 6],
-        width: 16,
-        dense: [8; 3],
-        heads: 2,
-        cross_width: 8,
-        mlp: 16,
-        ..Config::default()
-    };
     let config = TrainConfig {
         steps: 30,
         warmup: 5,
         save_every: 30,
         validate_every: 30,
-        model,
+        model: tiny(),
         pictures: vec![set(folder)],
         ..TrainConfig::default()
     };
-    train_prompt(&config, &folder.join("stage1"), false, &candle_core::Device::Cpu, &mut Quiet(Vec::new())).unwrap();
+    train_prompt(&config, &folder.join("stage1"), false, &candle_core::Device::Cpu, &mut Lines::default()).unwrap();
     folder.join("stage1/model.safetensors")
 }
 
@@ -96,7 +74,7 @@ fn config(folder: &Path, model: PathBuf) -> AlignConfig {
 }
 
 fn run(config: &AlignConfig, out: &Path, resume: bool) -> Alignment {
-    train_align(config, out, resume, &mut Quiet(Vec::new())).unwrap()
+    train_align(config, out, resume, &mut Lines::default()).unwrap()
 }
 
 fn records(out: &Path) -> Vec<serde_json::Value> {
@@ -205,7 +183,7 @@ fn people_s_rankings_pull_the_masks_their_way() {
     let base = config(folder.path(), model);
     let people = AlignConfig { preferences: Some(file), images: vec![folder.path().join("images")], ..base };
     let out = folder.path().join("people");
-    let mut said = Quiet(Vec::new());
+    let mut said = Lines::default();
     train_align(&people, &out, false, &mut said).unwrap();
     assert!(said.0.iter().any(|l| l.contains("23 judgements of 23 answers (1 skipped")), "{:?}", said.0);
     let all = records(&out);

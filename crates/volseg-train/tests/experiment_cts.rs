@@ -1,6 +1,9 @@
 //! `volseg experiment` on CTs in AMOS22's layout: parts, 3D scores, tables.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::{Lines, tiny};
 use serde_json::{Value, json};
 use std::path::Path;
 use volseg_engine::{Model, Observer, Request, Stage, segment};
@@ -8,13 +11,9 @@ use volseg_geometry::{Modality, OrganId};
 use volseg_io::{Image, ReadOptions};
 use volseg_model::embedded::Config;
 use volseg_phantom::{Coverage, CtOptions, ct_abdomen};
-use volseg_train::{CtSet, Experiment, ExperimentConfig, ExperimentData, Progress, SplitRule, plan, run_experiment};
+use volseg_train::{CtSet, Experiment, ExperimentConfig, ExperimentData, SplitRule, plan, run_experiment};
 
 struct Quiet;
-
-impl Progress for Quiet {
-    fn line(&mut self, _: &str) {}
-}
 
 impl Observer for Quiet {
     fn progress(&self, _: Stage, _: usize, _: usize) {}
@@ -69,17 +68,7 @@ fn config(folder: &Path) -> ExperimentConfig {
         learning_rate: Some(0.01),
         epochs: 1,
         prompts: volseg_train::Asked::Organ,
-        model: Config {
-            side: 32,
-            stages: [8, 8, 16, 16, 16, 16],
-            blocks: [0; 6],
-            width: 16,
-            dense: [8; 3],
-            heads: 2,
-            cross_width: 8,
-            mlp: 16,
-            ..Config::default()
-        },
+        model: Config { stages: [8, 8, 16, 16, 16, 16], ..tiny() },
         full: false,
     }
 }
@@ -107,7 +96,7 @@ fn whole_cases_are_scored_and_the_tables_say_so() {
     data(folder.path());
     let config = config(folder.path());
     let out = folder.path().join("out");
-    let table = run_experiment(Experiment::Table1, &config, &out, &mut Quiet).unwrap();
+    let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for part in
         ["2 CTs in each test part", "mDice", "surface Dice at 4 mm", "| liver |", "| spleen |", "| SAM-Med3D | not run"]
     {
@@ -135,6 +124,6 @@ fn whole_cases_are_scored_and_the_tables_say_so() {
     let count = |part: &str| parts.values().filter(|p| *p == part).count();
     // Ten CTs and no MR; a tenth of seven training cases is one.
     assert_eq!((parts.len(), count("Test"), count("Validation"), count("Train")), (10, 2, 1, 1));
-    let refused = run_experiment(Experiment::Figures, &config, &out, &mut Quiet).unwrap_err().to_string();
+    let refused = run_experiment(Experiment::Figures, &config, &out, &mut Lines::default()).unwrap_err().to_string();
     assert!(refused.contains("pictures"), "{refused}");
 }

@@ -1,25 +1,18 @@
 //! Table 1 on pictures: boxes by the saliency chain, texts in place of organ tokens.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::{Lines, tiny, ultrasounds};
 use std::collections::BTreeMap;
 use std::path::Path;
-use volseg_geometry::{Modality, OrganId};
+use volseg_geometry::OrganId;
 use volseg_io::Image;
-use volseg_model::embedded::{Config, Weights};
+use volseg_model::embedded::Weights;
 use volseg_phantom::breast_ultrasound;
-use volseg_train::{
-    Asked, Experiment, ExperimentConfig, ExperimentData, Part, PictureSet, Progress, part_of, plan, run_experiment,
-};
+use volseg_train::{Asked, Experiment, ExperimentConfig, ExperimentData, Part, part_of, plan, run_experiment};
 
 const SIDE: usize = 64;
-
-struct Lines(Vec<String>);
-
-impl Progress for Lines {
-    fn line(&mut self, text: &str) {
-        self.0.push(text.to_owned());
-    }
-}
 
 /// Ultrasounds with a lesion, enough for every part of the split that hangs on names.
 fn pictures(folder: &Path) -> Vec<String> {
@@ -53,38 +46,17 @@ fn every_kind_of_prompt_is_trained_and_tested() {
     let folder = tempfile::tempdir().unwrap();
     let names = pictures(folder.path());
     let config = ExperimentConfig {
-        data: ExperimentData::Pictures(PictureSet {
-            path: folder.path().to_owned(),
-            modality: Modality::Ultrasound,
-            organ: "breast_tumor".into(),
-            label: None,
-            batch: 4,
-            group_column: None,
-            split: None,
-            labelled: 1.0,
-            unannotated: 0.0,
-            boxes: None,
-        }),
+        data: ExperimentData::Pictures(ultrasounds(folder.path())),
         seeds: vec![4],
         steps: 6,
         learning_rate: None,
         epochs: 1,
         prompts: Asked::Organ,
-        model: Config {
-            side: 32,
-            stages: [8; 6],
-            blocks: [0; 6],
-            width: 16,
-            dense: [8; 3],
-            heads: 2,
-            cross_width: 8,
-            mlp: 16,
-            ..Config::default()
-        },
+        model: tiny(),
         full: false,
     };
     let out = folder.path().join("out");
-    let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines(Vec::new())).unwrap();
+    let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for row in
         ["| full method", "| without alignment", "| without the saliency box", "| without text", "| - VQA | not run"]
     {
@@ -108,7 +80,7 @@ fn every_kind_of_prompt_is_trained_and_tested() {
     assert_eq!(reads("notext-aligned-s4"), (false, false));
     // A second call trains nothing and says the same.
     assert!(plan(Experiment::Table1, &config, &out).unwrap().iter().all(|p| p.done));
-    let mut lines = Lines(Vec::new());
+    let mut lines = Lines::default();
     assert_eq!(run_experiment(Experiment::Table1, &config, &out, &mut lines).unwrap(), table);
     assert!(lines.0.iter().all(|l| l.contains("test Dice")), "{:?}", lines.0);
 }

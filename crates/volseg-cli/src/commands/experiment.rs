@@ -109,6 +109,9 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         },
         other => return Err(usage_error(format!("--size {other}: expected full or small"))),
     };
+    if let Some(rate) = args.learning_rate.filter(|r| !(r.is_finite() && *r > 0.0)) {
+        return Err(usage_error(format!("--learning-rate: found {rate}, expected a number above 0")));
+    }
     let config = ExperimentConfig {
         data: data(&args, prompts, global)?,
         seeds: args.seeds.clone(),

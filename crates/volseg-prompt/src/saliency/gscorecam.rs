@@ -34,7 +34,32 @@ pub struct GScoreCam {
     pub cache: FeatureCache,
 }
 
+/// Of 768 channels; models with fewer say in their file what suits them.
+const PUBLISHED_TOP_K: usize = 300;
+
+/// What a model's file says of gscorecam.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stated {
+    top_k: Option<usize>,
+    softmax_over: Option<SoftmaxOver>,
+}
+
 impl GScoreCam {
+    /// As the model's file says, or as published.
+    ///
+    /// # Errors
+    /// Metadata `saliency` that cannot be read.
+    pub fn of(model: &ClipModel, cache: FeatureCache) -> Result<Self, Error> {
+        let stated: Stated = model.stated("saliency")?.unwrap_or_default();
+        Ok(Self {
+            layer: Layer::default(),
+            top_k: stated.top_k.filter(|&k| k > 0).unwrap_or(PUBLISHED_TOP_K),
+            softmax_over: stated.softmax_over.unwrap_or_default(),
+            cache,
+        })
+    }
+
     /// Channels by importance, the largest first, ties to the lower number.
     #[must_use]
     pub fn ranked(&self, importance: &[f32]) -> Vec<usize> {

@@ -5,10 +5,10 @@
 
 use super::evaluate::{Scores, score};
 use super::runs::LABELLED;
-use super::{BATCH, ExperimentConfig, cached, spread};
+use super::{BATCH, ExperimentConfig, cached, shown, spread};
 use crate::asked::{attach_texts, text_length};
 use crate::dataset;
-use crate::pictures::{Part, Picture, load_pictures};
+use crate::pictures::{Part, load_pictures};
 use crate::{AlignConfig, Asked, Error, PictureSet, Progress, TrainConfig, train_align, train_prompt};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -16,12 +16,11 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 use volseg_geometry::OrganId;
-use volseg_io::ReadOptions;
 use volseg_model::clip::{ClipModel, Fit, SHIPPED};
 use volseg_model::embedded;
 use volseg_prompt::chain::{ChainRequest, Target, prompts};
 use volseg_prompt::crf::CrfSettings;
-use volseg_prompt::saliency::{FeatureCache, GScoreCam, Layer, SoftmaxOver};
+use volseg_prompt::saliency::{FeatureCache, GScoreCam};
 
 /// Part of a run's name, the row with alignment, the row without, and the prompts.
 const KINDS: [(&str, &str, &str, Asked); 3] = [
@@ -67,17 +66,15 @@ pub(super) fn run(
     };
     let mut pictures = load_pictures(&set)?;
     attach_texts(&mut pictures)?;
-    let part = |wanted: Part| -> Vec<(u64, &Picture)> {
-        (0..).zip(&pictures).filter(|(_, p)| p.part == wanted && p.mask.contains(&1)).collect()
-    };
-    let (test, validation) = (part(Part::Test), part(Part::Validation));
+    let (test, validation) = (shown(&pictures, Part::Test), shown(&pictures, Part::Validation));
+    let runs = names(config).len();
     let mut results: BTreeMap<String, Scores> = BTreeMap::new();
     for &seed in &config.seeds {
         for (key, _, _, asked) in KINDS {
             let first = format!("{key}-stage1-s{seed}");
             let folder = out.join("runs").join(&first);
             let weights = folder.join("model.safetensors");
-            let scores = cached(out, &first, progress, |progress| {
+            let scores = cached(out, &first, [results.len() + 1, runs], progress, |progress| {
                 let began = Instant::now();
                 let text = if asked.reads_text() { Some(text_length()?) } else { None };
                 let stage1 = TrainConfig {
@@ -98,7 +95,7 @@ pub(super) fn run(
             results.insert(first, scores);
             let second = format!("{key}-aligned-s{seed}");
             let folder = out.join("runs").join(&second);
-            let scores = cached(out, &second, progress, |progress| {
+            let scores = cached(out, &second, [results.len() + 1, runs], progress, |progress| {
                 let began = Instant::now();
                 let stage2 = AlignConfig {
                     model: Some(weights.clone()),
@@ -121,21 +118,9 @@ pub(super) fn run(
 
 /// The saliency chain's box of every picture, by name, in pixels of the picture.
 fn saliency_boxes(set: &PictureSet) -> Result<BTreeMap<String, [f32; 4]>, Error> {
-    #[derive(Default, serde::Deserialize)]
-    #[serde(default)]
-    struct Stated {
-        top_k: Option<usize>,
-        softmax_over: Option<SoftmaxOver>,
-    }
     let organ: OrganId = set.organ.parse().map_err(|e: volseg_geometry::Error| Error::Data(e.to_string()))?;
     let model = ClipModel::from_bytes(SHIPPED)?;
-    let stated: Stated = model.stated("saliency")?.unwrap_or_default();
-    let saliency = GScoreCam {
-        layer: Layer::default(),
-        top_k: stated.top_k.unwrap_or(300),
-        softmax_over: stated.softmax_over.unwrap_or_default(),
-        cache: FeatureCache::default(),
-    };
+    let saliency = GScoreCam::of(&model, FeatureCache::default())?;
     // The settings of `volseg segment --prompts chain`.
     let request = ChainRequest {
         modality: set.modality,
@@ -154,7 +139,7 @@ fn saliency_boxes(set: &PictureSet) -> Result<BTreeMap<String, [f32; 4]>, Error>
     dataset::find(&set.path, organ)?
         .into_par_iter()
         .map(|case| {
-            let image = volseg_io::read(&case.image, &ReadOptions::default())?;
+            let image = dataset::open(&case.image)?;
             if !image.is_picture() {
                 return Err(Error::Data(format!("{}: table1 of volumes is for sets with a dataset.json", case.name)));
             }

@@ -153,7 +153,7 @@ impl Results<'_> {
         }
         let blank = " - |".repeat(shares.len());
         let mut not_run = |what: &str, why: &str| {
-            let _ = writeln!(text, "| {what} | not run: {why} |{}", blank.replacen(" - |", "", 1) + " - |");
+            let _ = writeln!(text, "| {what} | not run: {why} |{blank}");
         };
         if self.experiment == Experiment::Table1 {
             not_run("without the saliency box", "the organs of CTs are asked for by learned tokens here");
@@ -213,7 +213,7 @@ impl Results<'_> {
         let surface = |s: &Scores| s.surface.map_or(",".to_owned(), |[a, b]| format!("{a:.5},{b:.5}"));
         for &seed in &self.config.seeds {
             let Some(base) = self.stage1(LABELLED, seed) else { continue };
-            let mut line = |title: &str, percent: f32, s: &Scores, against: f64, recovered: Option<f64>| {
+            let mut line = |title: &str, percent: f32, s: &Scores, recovered: Option<f64>| {
                 let _ = writeln!(
                     csv,
                     "{},{percent:.0},{seed},{:.5},{:.5},{:.3},{:.5},{:.3},{},{}",
@@ -222,21 +222,21 @@ impl Results<'_> {
                     s.iou,
                     100.0 * (s.dice - base.dice),
                     s.tuned,
-                    100.0 * (s.tuned - against),
+                    100.0 * (s.tuned - base.tuned),
                     recovered.map_or(String::new(), |v| format!("{v:.3}")),
                     surface(s)
                 );
             };
             for labelled in [LABELLED, 2.0 * LABELLED, 1.0] {
                 if let Some(s) = self.stage1(labelled, seed) {
-                    line(&format!("stage 1 with {:.0} % labels", 100.0 * labelled), 0.0, s, base.dice, None);
+                    line(&format!("stage 1 with {:.0} % labels", 100.0 * labelled), 0.0, s, None);
                 }
             }
             for row in &rows {
                 for &unannotated in shares {
                     if let Some(s) = self.by_run.get(&Run::Align { row: *row, unannotated, seed }.name()) {
                         let recovered = self.recovered(s, seed, |s| s.dice);
-                        line(row.title, 100.0 * unannotated, s, base.tuned, recovered);
+                        line(row.title, 100.0 * unannotated, s, recovered);
                     }
                 }
             }
