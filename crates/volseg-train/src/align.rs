@@ -7,6 +7,8 @@
 mod config;
 mod item;
 mod people;
+mod places;
+mod retrain;
 mod student;
 
 pub use config::{AlignConfig, Asked, CandidateSource, Objective, Trained};
@@ -18,6 +20,7 @@ use crate::cts::Cts;
 use crate::curves;
 use crate::optimizer::AdamW;
 use crate::pictures::{Part, Picture, load_pictures};
+use crate::preference::candidates;
 use crate::sample::Sample;
 use crate::stage1::draw_ct;
 use crate::step;
@@ -53,7 +56,8 @@ pub struct Alignment {
     pub after: f64,
     /// The threshold with the best Dice on the validation part, for the kept model, and that Dice.
     pub tuned: (f64, f64),
-    /// Mean Dice of the first model's candidates and of the best of them, on the images without labels; `None` for people's.
+    /// Mean Dice of the first model's candidates (at the thresholds) and of the best of them, on the images without labels; `None`
+    /// for people's.
     pub candidates: Option<CandidateFacts>,
 }
 
@@ -97,6 +101,9 @@ pub fn train_align(
     let first = Network::new(&weights.config, &volseg_model::Params::given(weights.tensors.clone()))?;
     let data = load(config, &first, out, progress)?;
     let student = Student::new(&weights, config.train, config.seed)?;
+    if config.retrain > 0 {
+        return retrain::retrain(config, &weights, &student, data, out, resume, progress);
+    }
     let numbers: usize = student.variables.values().map(|v| v.elem_count()).sum();
     progress.line(&format!(
         "{numbers} trainable numbers; rate {:.1e}, {} labelled beside {} ranked a step",
@@ -200,13 +207,22 @@ pub fn train_align(
         "validation Dice {:.4} -> {:.4} (epoch {}); threshold {:.1} would give {:.4}",
         result.before, result.after, result.best_epoch, result.tuned.0, result.tuned.1
     ));
-    let text = serde_json::to_string_pretty(&result).map_err(|e| Error::Data(e.to_string()))?;
-    std::fs::write(out.join("summary.json"), text).map_err(io("write summary.json"))?;
+    result.write(out)?;
     Ok(result)
+}
+
+impl Alignment {
+    fn write(&self, out: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Data(e.to_string()))?;
+        std::fs::write(out.join("summary.json"), text)
+            .map_err(|source| Error::Io { what: format!("write summary.json in {}", out.display()), source })
+    }
 }
 
 struct Data {
     labelled: Vec<Picture>,
+    /// The ranked pictures, in the order of their items.
+    unannotated: Vec<Picture>,
     /// Labelled CTs.
     volumes: Vec<CtVolume>,
     validation: Vec<Item>,
@@ -240,8 +256,16 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
         of.map(|(place, p)| of_picture(first, p, config, *place, &mut |_| ())).collect()
     };
     let mut validation = items(Part::Validation)?;
+    let (mut labelled, mut unannotated) = (Vec::new(), Vec::new());
     let mut ranked = match &config.preferences {
-        Some(file) => people::load(config, file, first, progress)?,
+        Some(file) => {
+            let judged = people::load(config, file, first, progress)?;
+            // A training of the whole network takes pictures alone.
+            let (items, pictures): (Vec<Item>, Vec<Option<Picture>>) =
+                judged.into_iter().filter(|(_, p)| p.is_some() || config.retrain == 0).unzip();
+            unannotated.extend(pictures.into_iter().flatten());
+            items
+        }
         None => items(Part::Unannotated)?,
     };
     let mut volumes = Vec::new();
@@ -252,14 +276,23 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
         }
         volumes = cts.load(Part::Train)?;
     }
-    if config.source() == CandidateSource::Frozen && config.preferences.is_none() {
-        for item in &mut ranked {
-            if let Some(truth) = &item.truth {
-                item.judged = item::judge(&item.reference, truth, item.flip, config);
-            }
+    if config.source() != CandidateSource::Policy && config.preferences.is_none() {
+        ranked.par_iter_mut().try_for_each(|item| -> Result<(), Error> {
+            let Some(truth) = &item.truth else { return Ok(()) };
+            item.judged = match config.source() {
+                CandidateSource::Places => places::judge_places(first, item, truth, config.tiles)?,
+                _ => item::judge(candidates(&item.reference, config.thresholds), truth, item.flip, config.tiles),
+            };
+            Ok(())
+        })?;
+    }
+    for (_, p) in all {
+        match p.part {
+            Part::Train => labelled.push(p),
+            Part::Unannotated if config.preferences.is_none() => unannotated.push(p),
+            _ => {}
         }
     }
-    let labelled: Vec<Picture> = all.into_iter().map(|(_, p)| p).filter(|p| p.part == Part::Train).collect();
     progress.line(&format!(
         "{} labelled {}, {} images to validate, {} ranked",
         labelled.len() + volumes.len(),
@@ -277,7 +310,7 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
     if labelled.is_empty() && volumes.is_empty() && config.labelled() > 0 {
         return Err(Error::Data("there are no labelled pictures to replay".into()));
     }
-    Ok(Data { labelled, volumes, validation, ranked })
+    Ok(Data { labelled, unannotated, volumes, validation, ranked })
 }
 
 /// Organs on slices of the cases of a part, at most `slices` of each organ and case. Cases are read one after the other.
@@ -403,7 +436,7 @@ fn facts(config: &AlignConfig, items: &[Item]) -> Option<CandidateFacts> {
     let (mut n, mut wrong, mut inside) = (0f64, 0f64, 0f64);
     for item in items {
         let Some(truth) = &item.truth else { continue };
-        let masks = crate::preference::candidates(&item.reference, config.thresholds);
+        let masks = candidates(&item.reference, config.thresholds);
         let dice = masks.each_ref().map(|m| {
             let iou = crate::preference::iou(m, truth);
             2.0 * iou / (1.0 + iou)

@@ -36,6 +36,8 @@ pub enum Experiment {
     Table4,
     /// Weights b1 and b2.
     Table5,
+    /// The whole network trained on what one round of ranks makes of unannotated pictures.
+    Retrain,
     /// Image, saliency, peer, ours, truth.
     Figures,
 }
@@ -50,6 +52,7 @@ impl Experiment {
             Self::Table2 => "table2",
             Self::Table4 => "table4",
             Self::Table5 => "table5",
+            Self::Retrain => "retrain",
             Self::Figures => "figures",
         }
     }
@@ -58,10 +61,12 @@ impl Experiment {
 impl FromStr for Experiment {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
-        let all = [Self::Fig3, Self::Table1, Self::Table2, Self::Table4, Self::Table5, Self::Figures];
+        let all = [Self::Fig3, Self::Table1, Self::Table2, Self::Table4, Self::Table5, Self::Retrain, Self::Figures];
         let found = all.into_iter().find(|e| e.name() == text);
         found.ok_or_else(|| {
-            Error::Config(format!("experiment `{text}`: expected fig3, table1, table2, table4, table5 or figures"))
+            Error::Config(format!(
+                "experiment `{text}`: expected fig3, table1, table2, table4, table5, retrain or figures"
+            ))
         })
     }
 }
@@ -202,8 +207,10 @@ pub fn run_experiment(
         let what = what.to_owned();
         move |source| Error::Io { what, source }
     };
-    if experiment == Experiment::Figures && matches!(config.data, ExperimentData::Cts { .. }) {
-        return Err(no_figures());
+    if matches!(experiment, Experiment::Figures | Experiment::Retrain)
+        && matches!(config.data, ExperimentData::Cts { .. })
+    {
+        return Err(pictures_only());
     }
     // A set that cannot be used leaves nothing behind, or its settings would stand in the way of better ones.
     match &config.data {
@@ -236,7 +243,7 @@ pub fn run_experiment(
         results.insert(name, scores);
     }
     if experiment == Experiment::Figures {
-        let ExperimentData::Pictures(pictures) = &config.data else { return Err(no_figures()) };
+        let ExperimentData::Pictures(pictures) = &config.data else { return Err(pictures_only()) };
         let seed = config.seeds.first().copied().unwrap_or(0);
         let pictures = load_pictures(&picture_set(pictures, seed, LABELLED, 0.2))?;
         let test: Vec<(u64, &Picture)> = shown(&pictures, Part::Test).into_iter().take(8).collect();
@@ -268,8 +275,8 @@ fn shown(pictures: &[Picture], part: Part) -> Vec<(u64, &Picture)> {
     (0..).zip(pictures).filter(|(_, p)| p.part == part && p.mask.contains(&1)).collect()
 }
 
-fn no_figures() -> Error {
-    Error::Config("figures are drawn of pictures; CTs have the tables and fig3".into())
+fn pictures_only() -> Error {
+    Error::Config("figures and retrain are for pictures; CTs have the tables and fig3".into())
 }
 
 fn picture_set(set: &PictureSet, seed: u64, labelled: f32, unannotated: f32) -> PictureSet {
@@ -325,6 +332,8 @@ fn carry_out(run: &Run, config: &ExperimentConfig, out: &Path, progress: &mut dy
                 ..AlignConfig::default()
             };
             (row.change)(&mut stage2);
+            // A row that trains the whole network on does so for half the steps of stage 1.
+            stage2.retrain *= config.steps / 2;
             train_align(&stage2, &folder, true, progress)?;
         }
     }

@@ -29,7 +29,8 @@ pub trait Progress {
 /// not change a bit.
 const SHARDS: usize = 2;
 
-struct Data {
+/// What a training draws from.
+pub(crate) struct Data {
     pictures: Vec<(usize, Vec<Picture>)>,
     volumes: Vec<CtVolume>,
     ct_batch: usize,
@@ -54,12 +55,27 @@ pub fn train_prompt(
         Some(path) => Weights::read(path)?.tensors,
         None => BTreeMap::new(),
     };
+    let data = load(config, out, progress)?;
+    fit(config, config, start, data, out, resume, device, progress)
+}
+
+/// The training itself, from the tensors of `start` (random numbers where there are none). `as_run` is what `config.toml` will say.
+#[expect(clippy::too_many_arguments, reason = "each is another thing")]
+pub(crate) fn fit(
+    config: &TrainConfig,
+    as_run: &impl serde::Serialize,
+    start: BTreeMap<String, Tensor>,
+    data: Data,
+    out: &Path,
+    resume: bool,
+    device: &Device,
+    progress: &mut dyn Progress,
+) -> Result<(), Error> {
     let params = Params::trainable(config.seed, start).on(device);
     let net = Network::new(&config.model, &params)?;
     let variables = params.variables();
     let mut adam = Stepper::new(&variables)?;
-    begin(config, out, resume, &variables, &mut adam, progress)?;
-    let data = load(config, out, progress)?;
+    begin(as_run, out, resume, &variables, &mut adam, progress)?;
     let mut run = Run { config, out, device, params, net, variables, adam, data: &data };
     std::thread::scope(|scope| {
         // Batches are drawn ahead of the step that needs them. The drawing ends when nobody takes them any more.
@@ -68,6 +84,13 @@ pub fn train_prompt(
         scope.spawn(move || (first..config.steps).all(|step| give.send(draw(config, data, step)).is_ok()));
         run.steps(take, progress)
     })
+}
+
+impl Data {
+    /// Pictures alone, with how many of each part stand in a batch.
+    pub(crate) fn of_pictures(pictures: Vec<(usize, Vec<Picture>)>) -> Self {
+        Self { pictures, volumes: Vec::new(), ct_batch: 0, check_volumes: Vec::new() }
+    }
 }
 
 /// A training under way.

@@ -141,6 +141,40 @@ fn every_objective_teaches_the_decoder_and_leaves_the_encoder() {
 }
 
 #[test]
+fn a_retraining_teaches_the_whole_network_from_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    let model = stage1(folder.path());
+    let before = Weights::read(&model).unwrap();
+    let config = AlignConfig {
+        retrain: 6,
+        tiles: 2,
+        objective: Objective::BestPseudo,
+        candidates: Some(CandidateSource::Places),
+        ..config(folder.path(), model)
+    };
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let first = run(&config, &a, false);
+    let second = run(&config, &b, false);
+    assert_eq!((first.epochs, first.before, first.after), (1, second.before, second.after));
+    let weights = |out: &Path| std::fs::read(out.join("model.safetensors")).unwrap();
+    assert!(weights(&a) == weights(&b));
+    // Going on after the end changes nothing.
+    run(&config, &b, true);
+    assert!(weights(&a) == weights(&b));
+    let after = Weights::read(&a.join("model.safetensors")).unwrap();
+    let numbers = |w: &Weights, name: &str| w.tensors[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for name in ["encoder.stages.0.down.weight", "encoder.organ_tokens", "decoder.mix.weight"] {
+        assert_ne!(numbers(&before, name), numbers(&after, name), "{name}");
+    }
+    for file in ["config.toml", "split.json", "metrics.jsonl", "summary.json"] {
+        assert!(a.join(file).exists(), "{file}");
+    }
+    let said = AlignConfig::parse(&std::fs::read_to_string(a.join("config.toml")).unwrap(), &[]).unwrap();
+    assert_eq!((said.retrain, said.candidates), (6, Some(CandidateSource::Places)));
+}
+
+#[test]
 fn people_s_rankings_pull_the_masks_their_way() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path());
@@ -190,6 +224,13 @@ fn people_s_rankings_pull_the_masks_their_way() {
     let loss = |n: usize| all[n]["loss"].as_f64().unwrap();
     assert!(loss(1) < std::f64::consts::LN_2 && loss(3) < loss(1), "{all:?}");
     assert!(all[3]["margin"].as_f64().unwrap() > 0.0);
+    // The whole network learns from what they like best.
+    let retrain = AlignConfig { retrain: 4, objective: Objective::BestPseudo, ..people.clone() };
+    let out = folder.path().join("retrain");
+    train_align(&retrain, &out, false, &mut said).unwrap();
+    assert!(out.join("model.safetensors").exists() && out.join("summary.json").exists());
+    let few = AlignConfig { objective: Objective::Masks, ..retrain };
+    assert!(few.check().is_err());
     // Images that are nowhere to be found are an error, not an empty training.
     let lost = AlignConfig { images: vec![folder.path().join("stage1")], ..people };
     let error = train_align(&lost, &folder.path().join("lost"), false, &mut said).unwrap_err().to_string();

@@ -27,7 +27,7 @@ use volseg_train::{
   volseg experiment table2 --data AMOS22 --out results_ct --tolerance 2
   volseg experiment figures --data busi --out results")]
 pub(crate) struct Args {
-    /// fig3, table1, table2, table4, table5 or figures
+    /// fig3, table1, table2, table4, table5, retrain or figures
     #[arg(value_name = "NAME")]
     name: String,
     /// Folder with images/, masks/ and perhaps index.csv, or of CTs with AMOS22's or nnU-Net's dataset.json

@@ -78,7 +78,7 @@ struct AlignArgs {
     /// Rank inside each of N x N parts of a slice
     #[arg(long, value_name = "N")]
     tiles: Option<usize>,
-    /// policy (ranked anew at every step) or frozen (ranked once)
+    /// policy (ranked anew at every step), frozen (ranked once) or places (clicks all over, ranked once, for retrain)
     #[arg(long, value_name = "SOURCE")]
     candidates: Option<String>,
     /// preference, best-pseudo, pseudo, masks or replay

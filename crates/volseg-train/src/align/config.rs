@@ -13,6 +13,9 @@ pub enum CandidateSource {
     Policy,
     /// Thresholds of the first model's answer, ranked once; or those that people ranked.
     Frozen,
+    /// Answers of the first model to clicks all over the picture, ranked once, then outlines of the best of them, ranked once. For
+    /// `retrain`.
+    Places,
 }
 
 /// What is learned from the images without masks.
@@ -127,6 +130,9 @@ pub struct AlignConfig {
     pub prompts: Asked,
     /// Stop after so many epochs without a better validation; 0 never stops.
     pub patience: usize,
+    /// Steps of a training of the whole network as in stage 1, on labelled pictures and on ranked ones with what `objective` makes of
+    /// the ranks as their masks, in place of epochs of Eqn 5; 0: none.
+    pub retrain: usize,
     /// Labelled pictures, and with `unannotated` pictures whose masks only the simulated annotator sees.
     pub pictures: Vec<PictureSet>,
     /// The same for CTs with several organs; one slice and organ is one image.
@@ -161,6 +167,7 @@ impl Default for AlignConfig {
             train: Trained::Decoder,
             prompts: Asked::Organ,
             patience: 10,
+            retrain: 0,
             pictures: Vec::new(),
             cts: None,
             preferences: None,
@@ -209,7 +216,8 @@ impl AlignConfig {
         if self.pictures.is_empty() && self.cts.is_none() {
             return bad("[[pictures]] (or [cts]) names no labelled pictures: they are needed to validate".into());
         }
-        if self.source() == CandidateSource::Frozen
+        if self.source() != CandidateSource::Policy
+            && self.retrain == 0
             && self.objective == Objective::Preference
             && self.replay == 0.0
             && self.kl_weight == 0.0
@@ -220,7 +228,7 @@ impl AlignConfig {
             );
         }
         if self.preferences.is_some() {
-            if self.source() == CandidateSource::Policy {
+            if self.source() != CandidateSource::Frozen {
                 return bad("with --preferences the candidates are the file's: use --candidates frozen".into());
             }
             if matches!(self.objective, Objective::Masks | Objective::Pseudo) {
@@ -228,6 +236,17 @@ impl AlignConfig {
             }
             if self.images.is_empty() {
                 return bad("`images` names no folder with the judged images".into());
+            }
+        }
+        if self.source() == CandidateSource::Places && self.retrain == 0 {
+            return bad("candidates = \"places\" is for retrain: set its steps".into());
+        }
+        if self.retrain > 0 {
+            if self.objective == Objective::Preference || self.source() == CandidateSource::Policy {
+                return bad("retrain learns from masks that are made once: use objective = \"best-pseudo\" and candidates = \"frozen\" or \"places\"".into());
+            }
+            if self.cts.is_some() {
+                return bad("retrain is for pictures: leave [cts] out".into());
             }
         }
         self.prompts.check(&self.pictures)?;
@@ -252,13 +271,17 @@ impl AlignConfig {
         })
     }
 
-    /// Adam's rate of the first epochs.
+    /// Adam's rate of the first epochs, or the greatest rate with `retrain`.
     #[must_use]
     pub fn rate(&self) -> f32 {
-        self.learning_rate.unwrap_or(if self.replay > 0.0 { 1e-4 } else { 3e-5 })
+        self.learning_rate.unwrap_or(match self.retrain {
+            0 if self.replay > 0.0 => 1e-4,
+            0 => 3e-5,
+            _ => 5e-4,
+        })
     }
 
-    /// Labelled images a step.
+    /// Labelled images a step of Eqn 5.
     #[must_use]
     pub fn labelled(&self) -> usize {
         (self.replay * self.batch as f32 / 2.0).round() as usize
@@ -287,6 +310,10 @@ mod tests {
         assert!(parse(&["thresholds=[0.6, 0.5, 0.4, 0.3]"]).is_err());
         assert!(parse(&["prompts=given-box"]).unwrap_err().to_string().contains("boxes"));
         assert!(parse(&["prompts=text"]).is_ok());
+        let retrain = ["retrain=100", "objective=best-pseudo", "candidates=places"];
+        assert_eq!(parse(&retrain).unwrap().rate(), 5e-4);
+        assert!(parse(&retrain[..2]).unwrap_err().to_string().contains("candidates"));
+        assert!(parse(&["candidates=places", "replay=0"]).is_err());
         assert!(parse(&["prompts=text", "preferences=j.jsonl", "images=[\"i\"]"]).is_err());
         assert!(parse(&["tilez=4"]).unwrap_err().to_string().contains("tilez"));
         assert!(AlignConfig::parse("", &[]).unwrap_err().to_string().contains("pictures"));

@@ -3,7 +3,7 @@
 use super::config::AlignConfig;
 use crate::asked::prompt;
 use crate::pictures::Picture;
-use crate::preference::{Answer, CANDIDATES, candidates, iou};
+use crate::preference::{Answer, CANDIDATES, iou};
 use crate::sample::Sample;
 use crate::volumes::CtVolume;
 use crate::{Error, Random};
@@ -135,20 +135,19 @@ fn of_sample(
     Ok(item)
 }
 
-/// The simulated annotator looks at the thresholds of `logits`, in whole or tile by tile.
-pub(crate) fn judge(logits: &[f32], truth: &[u8], flip: Option<u8>, config: &AlignConfig) -> Vec<Judged> {
-    let masks = candidates(logits, config.thresholds);
-    let side = (logits.len() as f64).sqrt() as usize;
+/// The simulated annotator looks at four masks, in whole or in each of `tiles * tiles` parts.
+pub(crate) fn judge(masks: [Vec<u8>; CANDIDATES], truth: &[u8], flip: Option<u8>, tiles: usize) -> Vec<Judged> {
+    let side = (truth.len() as f64).sqrt() as usize;
     let answer = |pixels: Option<&[u32]>| {
         let part =
             |m: &[u8]| pixels.map_or_else(|| m.to_vec(), |p| p.iter().map(|&i| m[i as usize]).collect::<Vec<_>>());
         let truth = part(truth);
         Answer::from_iou(std::array::from_fn(|k| iou(&part(&masks[k]), &truth)), flip)
     };
-    if config.tiles <= 1 {
+    if tiles <= 1 {
         return vec![Judged { pixels: None, answer: answer(None), masks }];
     }
-    let n = config.tiles;
+    let n = tiles;
     let mut all = Vec::with_capacity(n * n);
     for (ty, tx) in (0..n * n).map(|t| (t / n, t % n)) {
         let edge = |t: usize| t * side / n;
@@ -156,7 +155,7 @@ pub(crate) fn judge(logits: &[f32], truth: &[u8], flip: Option<u8>, config: &Ali
             .flat_map(|y| (edge(tx)..edge(tx + 1)).map(move |x| (y * side + x) as u32))
             .collect();
         // A tile on which the masks agree tells nothing.
-        if pixels.iter().all(|&i| masks[0][i as usize] == masks[CANDIDATES - 1][i as usize]) {
+        if pixels.iter().all(|&i| masks.iter().all(|m| m[i as usize] == masks[0][i as usize])) {
             continue;
         }
         let answer = answer(Some(&pixels));

@@ -2,6 +2,7 @@
 
 use super::AlignConfig;
 use super::item::{Item, Judged, read_slice};
+use crate::pictures::{Part, Picture};
 use crate::preference::{Answer, CANDIDATES};
 use crate::{Error, Progress};
 use rayon::prelude::*;
@@ -15,12 +16,14 @@ use volseg_model::embedded::Network;
 /// Judgements of one prompt on one slice, in the file's order.
 type Group<'a> = Vec<&'a Judgement>;
 
+/// What people judged, and of pictures (not of volumes) the picture itself, its mask still empty. For `retrain` a picture has one
+/// mask of an organ: of several prompts the one that was judged last counts.
 pub(crate) fn load(
     config: &AlignConfig,
     file: &Path,
     first: &Network,
     progress: &mut dyn Progress,
-) -> Result<Vec<Item>, Error> {
+) -> Result<Vec<(Item, Option<Picture>)>, Error> {
     let all = Judgement::read_all(file)?;
     // Who comes back to a slice replaces the own earlier line, also by skipping it.
     let mut last = BTreeMap::new();
@@ -41,6 +44,18 @@ pub(crate) fn load(
         let prompt = serde_json::to_string(&j.prompt).map_err(|e| Error::Data(e.to_string()))?;
         let place = format!("{:?} {:?} {} {prompt}", j.plane, j.slice, j.organ);
         groups.entry((j.image_sha256.clone(), place)).or_default().push(j);
+    }
+    if config.retrain > 0 {
+        let mut latest: BTreeMap<(String, String), Group<'_>> = BTreeMap::new();
+        let time = |g: &Group<'_>| g.iter().map(|j| j.time.clone()).max();
+        for ((sha, place), g) in groups {
+            let organ = g.first().map(|j| format!("{:?} {:?} {}", j.plane, j.slice, j.organ)).unwrap_or(place);
+            let kept = latest.entry((sha, organ)).or_default();
+            if time(kept) <= time(&g) {
+                *kept = g;
+            }
+        }
+        groups = latest;
     }
     let found: Vec<(&PathBuf, Group<'_>)> =
         groups.into_iter().filter_map(|((sha, _), g)| Some((images.get(&sha)?, g))).collect();
@@ -78,7 +93,12 @@ fn by_digest(folders: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Error> {
     Ok(digests.into_iter().zip(files).rev().collect())
 }
 
-fn item(config: &AlignConfig, path: &Path, group: &[&Judgement], first: &Network) -> Result<Item, Error> {
+fn item(
+    config: &AlignConfig,
+    path: &Path,
+    group: &[&Judgement],
+    first: &Network,
+) -> Result<(Item, Option<Picture>), Error> {
     let image = read(path, &ReadOptions::default())?;
     let bad = |text: String| Error::Data(format!("judgement of image {}...: {text}", &image.sha256[..8]));
     let head = group.first().ok_or_else(|| Error::Data("no judgement".into()))?;
@@ -120,5 +140,23 @@ fn item(config: &AlignConfig, path: &Path, group: &[&Judgement], first: &Network
         });
         item.judged.push(Judged { pixels: judged, masks, answer: Answer::from_ranks(ranks)? });
     }
-    Ok(item)
+    let picture = image.is_picture().then(|| {
+        let size = stack.shown_size();
+        let mut grey = vec![0f32; size[0] * size[1]];
+        let value = |l: usize| (image.volume.value(l) * image.slope + image.intercept) as f32;
+        stack.for_each_shown(slice, |p, l| grey[p] = value(l));
+        Picture {
+            name: head.case.clone(),
+            mask: vec![0; grey.len()],
+            size,
+            grey,
+            organ: prompt.organ,
+            modality,
+            ct: None,
+            text: None,
+            bounds: None,
+            part: Part::Unannotated,
+        }
+    });
+    Ok((item, picture))
 }

@@ -2,8 +2,9 @@
 
 use super::config::{AlignConfig, CandidateSource, Objective, Trained};
 use super::item::{Item, Judged, join, judge};
+use super::retrain::best_parts;
 use crate::Error;
-use crate::preference::{Answer, CANDIDATES, Mode, loss};
+use crate::preference::{CANDIDATES, Mode, candidates, loss};
 use candle_core::{Device, Tensor, Var};
 use std::collections::BTreeMap;
 use volseg_model::Params;
@@ -136,11 +137,11 @@ impl Student {
 
 /// Judgements of an item at this moment.
 fn judgements(item: &Item, z: &[f32], config: &AlignConfig) -> Result<Vec<Judged>, Error> {
-    if config.source() == CandidateSource::Frozen {
+    if config.source() != CandidateSource::Policy {
         return Ok(item.judged.clone());
     }
     let truth = item.truth.as_ref().ok_or_else(|| Error::Data("the simulated annotator needs a mask".into()))?;
-    Ok(judge(z, truth, item.flip, config))
+    Ok(judge(candidates(z, config.thresholds), truth, item.flip, config.tiles))
 }
 
 /// d loss / d logits of a batch: the mean over all judgements that have something to teach.
@@ -197,19 +198,7 @@ fn target(item: &Item, z: &[f32], config: &AlignConfig) -> Result<Vec<u8>, Error
     match config.objective {
         Objective::Masks => truth(),
         Objective::Pseudo => Ok(z.iter().map(|&z| u8::from(z > 0.0)).collect()),
-        _ => {
-            let all = judgements(item, z, &AlignConfig { tiles: 1, ..config.clone() })?;
-            // Judged part by part, the best mask of each part; elsewhere the answer of the moment.
-            let mut mask: Vec<u8> = z.iter().map(|&z| u8::from(z > 0.0)).collect();
-            for j in &all {
-                let [best, ..] = Answer { flip: None, ..j.answer.clone() }.order();
-                match &j.pixels {
-                    None => mask.clone_from(&j.masks[best]),
-                    Some(part) => part.iter().for_each(|&i| mask[i as usize] = j.masks[best][i as usize]),
-                }
-            }
-            Ok(mask)
-        }
+        _ => Ok(best_parts(z, &judgements(item, z, &AlignConfig { tiles: 1, ..config.clone() })?)),
     }
 }
 
@@ -239,7 +228,7 @@ pub(crate) fn mostly_equal_ratings(items: &[Item], config: &AlignConfig) -> bool
     }
     let equal = items.iter().filter(|item| {
         let judged = match &item.truth {
-            Some(truth) => judge(&item.reference, truth, None, &AlignConfig { tiles: 1, ..config.clone() }),
+            Some(truth) => judge(candidates(&item.reference, config.thresholds), truth, None, 1),
             None => item.judged.clone(),
         };
         judged.iter().all(|j| j.answer.ratings.iter().all(|r| *r == j.answer.ratings[0]))

@@ -2,7 +2,7 @@
 
 use super::{Experiment, ExperimentConfig};
 use crate::preference::Mode;
-use crate::{AlignConfig, Objective};
+use crate::{AlignConfig, CandidateSource, Objective};
 
 /// One training.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ const ONE_ROUND: Row = Row {
     title: "ranking per tile, ranked once (what a person could do) + replay",
     change: |c| {
         c.tiles = 4;
-        c.candidates = Some(crate::CandidateSource::Frozen);
+        c.candidates = Some(CandidateSource::Frozen);
     },
 };
 const REPLAY: Row =
@@ -50,11 +50,44 @@ const MASKS: Row = Row {
     change: |c| c.objective = Objective::Masks,
 };
 
+const PLACES: &str = "re-places";
+
+/// A training of the whole network on masks that are made once.
+fn retrain(c: &mut AlignConfig, objective: Objective, candidates: CandidateSource) {
+    c.retrain = 1;
+    (c.objective, c.candidates, c.tiles) = (objective, Some(candidates), 4);
+}
+
 impl Experiment {
     /// Rows that are trained, and shares of unannotated pictures.
     pub(super) fn rows(self) -> (Vec<Row>, &'static [f32]) {
         match self {
             Self::Fig3 => (vec![OURS, TILES, ONE_ROUND, PAPER, REPLAY, BEST, MASKS], &[0.1, 0.2, 0.4]),
+            Self::Retrain => (
+                vec![
+                    Row {
+                        key: PLACES,
+                        title: "one round of ranks: where, then which outline",
+                        change: |c| retrain(c, Objective::BestPseudo, CandidateSource::Places),
+                    },
+                    Row {
+                        key: "re-pseudo",
+                        title: "control: the answer at 0.5 as mask (no annotator)",
+                        change: |c| retrain(c, Objective::Pseudo, CandidateSource::Frozen),
+                    },
+                    Row {
+                        key: "re-replay",
+                        title: "control: labelled pictures alone, equal steps",
+                        change: |c| retrain(c, Objective::Replay, CandidateSource::Frozen),
+                    },
+                    Row {
+                        key: "re-masks",
+                        title: "control: true masks of the same pictures",
+                        change: |c| retrain(c, Objective::Masks, CandidateSource::Frozen),
+                    },
+                ],
+                &[0.2, 0.4],
+            ),
             Self::Table1 | Self::Figures => (vec![OURS], &[0.2]),
             Self::Table2 => (
                 vec![
@@ -102,6 +135,10 @@ impl Experiment {
             }
             for row in &rows {
                 for &unannotated in shares {
+                    // The controls stand at the first share: labelled pictures alone are the same at any.
+                    if self == Self::Retrain && row.key != PLACES && Some(&unannotated) != shares.first() {
+                        continue;
+                    }
                     runs.push(Run::Align { row: *row, unannotated, seed });
                 }
             }

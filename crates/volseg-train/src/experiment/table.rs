@@ -135,7 +135,7 @@ impl Results<'_> {
                     let (Some(s), Some(base)) = (self.by_run.get(&run), self.stage1(LABELLED, seed)) else { continue };
                     gains.push(100.0 * (plain(s) - plain(base)));
                     gains_tuned.push(100.0 * (tuned(s) - tuned(base)));
-                    if (unannotated - 0.1).abs() < 1e-6 || shares.len() == 1 {
+                    if Some(&unannotated) == shares.first() {
                         recovered.extend(self.recovered(s, seed, *plain));
                     }
                 }
