@@ -235,7 +235,7 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
     for set in &config.pictures {
         let mut pictures = load_pictures(set)?;
         if config.prompts.reads_text() {
-            attach_texts(&mut pictures)?;
+            attach_texts(&mut pictures, set)?;
         }
         let names: std::collections::BTreeMap<String, String> =
             pictures.iter().map(|p| (p.name.clone(), format!("{:?}", p.part))).collect();

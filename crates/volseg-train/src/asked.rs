@@ -1,33 +1,24 @@
-//! Prompts of one kind: what the saliency chain and a description give in place of masks and organ tokens.
+//! Prompts of one kind: what the saliency chain and texts give in place of masks and organ tokens.
 
 use crate::pictures::Picture;
 use crate::sample::Sample;
-use crate::{Asked, Error, Random};
-use std::collections::{BTreeMap, btree_map::Entry};
-use std::sync::Arc;
-use volseg_geometry::{OrganId, PixelBox};
+use crate::texts::Texts;
+use crate::{Asked, Error, PictureSet, Random};
+use volseg_geometry::PixelBox;
 use volseg_model::clip::{ClipModel, SHIPPED};
 use volseg_model::embedded::PromptRow;
-use volseg_prompt::vqa::description;
 
-/// Gives every picture the feature of its organ's description, by the image-text model that ships inside: of unit length, times
-/// the root of its length, so that its numbers are about as large as those of other tokens.
+/// Gives every picture of a set the feature of its text (an answer about it, the organ's description), by the image-text model that
+/// ships inside: of unit length, times the root of its length, so that its numbers are about as large as those of other tokens.
 ///
 /// # Errors
-/// Words that the model cannot read.
-pub(crate) fn attach_texts(pictures: &mut [Picture]) -> Result<(), Error> {
-    let model = ClipModel::from_bytes(SHIPPED)?;
-    let mut known: BTreeMap<OrganId, Arc<[f32]>> = BTreeMap::new();
+/// Answers that cannot be read or that say nothing about a picture; words that the model cannot read.
+pub(crate) fn attach_texts(pictures: &mut [Picture], set: &PictureSet) -> Result<(), Error> {
+    let texts = Texts::open("embedded", set.answers.as_deref(), !set.answers_alone)?;
     for p in pictures {
-        let feature = match known.entry(p.organ) {
-            Entry::Occupied(e) => e.into_mut(),
-            Entry::Vacant(e) => {
-                let unit = model.encode_texts(&[description(p.organ).to_owned()])?.concat();
-                let scale = (unit.len() as f32).sqrt();
-                e.insert(unit.iter().map(|v| v * scale).collect())
-            }
-        };
-        p.text = Some(feature.clone());
+        let unit = texts.feature(p)?;
+        let scale = (unit.len() as f32).sqrt();
+        p.text = Some(unit.iter().map(|v| v * scale).collect());
     }
     Ok(())
 }
@@ -35,7 +26,7 @@ pub(crate) fn attach_texts(pictures: &mut [Picture]) -> Result<(), Error> {
 /// Length of those features.
 ///
 /// # Errors
-/// As [`attach_texts`].
+/// None that a build which passes its tests can give.
 pub(crate) fn text_length() -> Result<usize, Error> {
     Ok(ClipModel::from_bytes(SHIPPED)?.config.embed_dim)
 }

@@ -94,6 +94,12 @@ pub struct PictureSet {
     /// Boxes for prompts: a JSON table of name -> [x0, y0, x1, y1] in pixels of the picture, half-open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boxes: Option<PathBuf>,
+    /// Answers about the pictures, JSON lines, for prompts that have a text: an answer stands before the organ's description.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<PathBuf>,
+    /// The answer is the whole text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answers_alone: bool,
 }
 
 fn four() -> usize {

@@ -20,6 +20,7 @@ mod sample;
 mod split;
 mod stage1;
 mod step;
+mod texts;
 mod volumes;
 
 pub use align::{AlignConfig, Alignment, Asked, CandidateFacts, CandidateSource, Objective, Trained, train_align};

@@ -6,7 +6,6 @@
 
 mod config;
 mod prompts;
-mod text;
 mod trainer;
 
 pub use config::{EncoderPart, SamPrompts, SamTrainConfig};
@@ -15,12 +14,12 @@ use crate::checkpoint::{self, State};
 use crate::curves;
 use crate::optimizer::AdamW;
 use crate::pictures::{Part, Picture, load_pictures};
+use crate::texts::Texts;
 use crate::{Error, Progress, Random};
 use candle_core::Var;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-use text::Texts;
 use trainer::Trainer;
 use volseg_model::config::TEXT_PROJECTION;
 use volseg_model::picture::{Picture as Rgb, loader_input, loader_label};
@@ -53,7 +52,8 @@ pub fn train_sam_prompt(
     std::fs::create_dir_all(out).map_err(io("make the folder"))?;
     let file = WeightsFile::open(&config.model)?;
     let (arch, mut sizes) = file.sam()?;
-    let texts = config.text.as_deref().map(|source| Texts::open(source, config.answers.as_deref())).transpose()?;
+    let texts =
+        config.text.as_deref().map(|source| Texts::open(source, config.answers.as_deref(), true)).transpose()?;
     let before = sizes.text.take();
     sizes.text = texts.as_ref().map(Texts::source).or_else(|| before.clone());
     // A projection of another model's features starts afresh.

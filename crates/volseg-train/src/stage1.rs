@@ -218,7 +218,7 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
     for set in &config.pictures {
         let mut all = load_pictures(set)?;
         if config.prompts.is_some_and(Asked::reads_text) {
-            attach_texts(&mut all)?;
+            attach_texts(&mut all, set)?;
         }
         let count = |part| all.iter().filter(|p| p.part == part).count();
         progress.line(&format!(

@@ -10,7 +10,9 @@ use volseg_geometry::OrganId;
 use volseg_io::Image;
 use volseg_model::embedded::Weights;
 use volseg_phantom::breast_ultrasound;
-use volseg_train::{Asked, Experiment, ExperimentConfig, ExperimentData, Part, part_of, plan, run_experiment};
+use volseg_train::{
+    Asked, Experiment, ExperimentConfig, ExperimentData, Part, PictureSet, part_of, plan, run_experiment,
+};
 
 const SIDE: usize = 64;
 
@@ -83,4 +85,35 @@ fn every_kind_of_prompt_is_trained_and_tested() {
     let mut lines = Lines::default();
     assert_eq!(run_experiment(Experiment::Table1, &config, &out, &mut lines).unwrap(), table);
     assert!(lines.0.iter().all(|l| l.contains("test Dice")), "{:?}", lines.0);
+}
+
+/// With answers the rows without them and without the description are trained; an answer must be there for every picture.
+#[test]
+fn answers_give_the_rows_that_need_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = pictures(folder.path());
+    let answers = folder.path().join("answers.jsonl");
+    let line =
+        |n: &String| format!("{{\"image\":\"{n}.png\",\"organ\":\"breast tumor\",\"answer\":\"Dark, number {n}.\"}}\n");
+    std::fs::write(&answers, names.iter().map(line).collect::<String>()).unwrap();
+    let set = PictureSet { answers: Some(answers.clone()), ..ultrasounds(folder.path()) };
+    let config = ExperimentConfig {
+        data: ExperimentData::Pictures(set),
+        seeds: vec![4],
+        steps: 2,
+        learning_rate: None,
+        epochs: 1,
+        prompts: Asked::Organ,
+        model: tiny(),
+        full: false,
+    };
+    let out = folder.path().join("out");
+    let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
+    for row in ["| - VQA | 0.", "| - GPT-4 | 0.", "| SAM-Med3D | not run"] {
+        assert!(table.contains(row), "{row} is not in\n{table}");
+    }
+    std::fs::write(&answers, line(&names[0])).unwrap();
+    let other = folder.path().join("other");
+    let error = run_experiment(Experiment::Table1, &config, &other, &mut Lines::default()).unwrap_err().to_string();
+    assert!(error.contains("answers say nothing about"), "{error}");
 }

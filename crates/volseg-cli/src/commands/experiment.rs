@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// Column of index.csv that keeps pictures together [default: one whose name ends in group, patient or case]
     #[arg(long, value_name = "NAME")]
     group_column: Option<String>,
+    /// Answers of a question answering model about the pictures, for table1
+    #[arg(long, value_name = "FILE.jsonl")]
+    answers: Option<PathBuf>,
     /// Each seed draws its own test part and repeats every run
     #[arg(long, value_delimiter = ',', default_value = "0,1,2", value_name = "LIST")]
     seeds: Vec<u64>,
@@ -111,6 +114,9 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     if let Some(rate) = args.learning_rate.filter(|r| !(r.is_finite() && *r > 0.0)) {
         return Err(usage_error(format!("--learning-rate: found {rate}, expected a number above 0")));
+    }
+    if args.answers.is_some() && (experiment != Experiment::Table1 || args.data.join("dataset.json").is_file()) {
+        return Err(usage_error("--answers is for table1 of pictures"));
     }
     let config = ExperimentConfig {
         data: data(&args, prompts, global)?,
@@ -187,6 +193,8 @@ fn data(args: &Args, prompts: Asked, global: &Global) -> anyhow::Result<Experime
         labelled: 1.0,
         unannotated: 0.0,
         boxes: None,
+        answers: args.answers.clone(),
+        answers_alone: false,
     }))
 }
 

@@ -5,7 +5,7 @@
 
 use super::evaluate::{Scores, score};
 use super::runs::LABELLED;
-use super::{BATCH, ExperimentConfig, cached, shown, spread};
+use super::{BATCH, ExperimentConfig, ExperimentData, cached, shown, spread};
 use crate::asked::{attach_texts, text_length};
 use crate::dataset;
 use crate::pictures::{Part, load_pictures};
@@ -22,21 +22,50 @@ use volseg_prompt::chain::{ChainRequest, Target, prompts};
 use volseg_prompt::crf::CrfSettings;
 use volseg_prompt::saliency::{FeatureCache, GScoreCam};
 
-/// Part of a run's name, the row with alignment, the row without, and the prompts.
-const KINDS: [(&str, &str, &str, Asked); 3] = [
-    ("full", "full method (ours)", "without alignment", Asked::TextAndGivenBox),
-    ("nobox", "without the saliency box", "and without alignment", Asked::Text),
-    ("notext", "without text", "and without alignment", Asked::GivenBox),
-];
+/// How a pair of rows is prompted.
+struct Kind {
+    /// Part of a run's name.
+    key: &'static str,
+    /// The row with alignment and the row without.
+    titles: [&'static str; 2],
+    asked: Asked,
+    /// What the text is made of, where there are answers.
+    answer: bool,
+    description: bool,
+}
+
+const NO_ALIGNMENT: &str = "and without alignment";
+const FULL: Kind = Kind {
+    key: "full",
+    titles: ["full method (ours)", "without alignment"],
+    asked: Asked::TextAndGivenBox,
+    answer: true,
+    description: true,
+};
+const NO_BOX: Kind =
+    Kind { key: "nobox", titles: ["without the saliency box", NO_ALIGNMENT], asked: Asked::Text, ..FULL };
+const NO_TEXT: Kind = Kind { key: "notext", titles: ["without text", NO_ALIGNMENT], asked: Asked::GivenBox, ..FULL };
+const NO_VQA: Kind = Kind { key: "novqa", titles: ["- VQA", NO_ALIGNMENT], answer: false, ..FULL };
+const NO_GPT: Kind = Kind { key: "nogpt", titles: ["- GPT-4", NO_ALIGNMENT], description: false, ..FULL };
+
+/// Rows that can be told apart: without answers all texts of an organ are its description.
+fn kinds(config: &ExperimentConfig) -> &'static [Kind] {
+    match &config.data {
+        ExperimentData::Pictures(PictureSet { answers: Some(_), .. }) => &[FULL, NO_BOX, NO_TEXT, NO_VQA, NO_GPT],
+        _ => &[FULL, NO_BOX, NO_TEXT],
+    }
+}
 /// Share of the training part that is ranked.
 const UNANNOTATED: f32 = 0.2;
 
 /// Names of the runs, those of stage 1 first of each pair, and whether they are stage 1.
 pub(super) fn names(config: &ExperimentConfig) -> Vec<(String, bool)> {
     let of = |&seed: &u64| {
-        KINDS.map(|(key, ..)| [(format!("{key}-stage1-s{seed}"), true), (format!("{key}-aligned-s{seed}"), false)])
+        kinds(config).iter().flat_map(move |Kind { key, .. }| {
+            [(format!("{key}-stage1-s{seed}"), true), (format!("{key}-aligned-s{seed}"), false)]
+        })
     };
-    config.seeds.iter().flat_map(of).flatten().collect()
+    config.seeds.iter().flat_map(of).collect()
 }
 
 /// Runs what is not done yet and writes `table1.md` and `table1.csv`. Returns the table as Markdown.
@@ -46,6 +75,10 @@ pub(super) fn run(
     out: &Path,
     progress: &mut dyn Progress,
 ) -> Result<String, Error> {
+    if set.answers.is_some() {
+        // An answer that is missing is found now and not hours later.
+        attach_texts(&mut load_pictures(set)?, &PictureSet { answers_alone: true, ..set.clone() })?;
+    }
     let boxes = out.join("boxes.json");
     if !boxes.exists() {
         progress.line("boxes of the saliency chain");
@@ -56,7 +89,7 @@ pub(super) fn run(
             .map_err(|source| Error::Io { what: "write boxes.json".into(), source })?;
         file.commit()?;
     }
-    let set = PictureSet {
+    let whole = PictureSet {
         split: None,
         labelled: LABELLED,
         unannotated: UNANNOTATED,
@@ -64,13 +97,19 @@ pub(super) fn run(
         boxes: Some(boxes),
         ..set.clone()
     };
-    let mut pictures = load_pictures(&set)?;
-    attach_texts(&mut pictures)?;
-    let (test, validation) = (shown(&pictures, Part::Test), shown(&pictures, Part::Validation));
+    let mut pictures = load_pictures(&whole)?;
+    let tested = shown(&pictures, Part::Test).len();
     let runs = names(config).len();
     let mut results: BTreeMap<String, Scores> = BTreeMap::new();
     for &seed in &config.seeds {
-        for (key, _, _, asked) in KINDS {
+        for &Kind { key, asked, answer, description, .. } in kinds(config) {
+            let mut set = whole.clone();
+            if !answer {
+                set.answers = None;
+            }
+            set.answers_alone = set.answers.is_some() && !description;
+            attach_texts(&mut pictures, &set)?;
+            let (test, validation) = (shown(&pictures, Part::Test), shown(&pictures, Part::Validation));
             let first = format!("{key}-stage1-s{seed}");
             let folder = out.join("runs").join(&first);
             let weights = folder.join("model.safetensors");
@@ -113,7 +152,7 @@ pub(super) fn run(
             results.insert(second, scores);
         }
     }
-    write(config, &results, test.len(), out)
+    write(config, &results, tested, out)
 }
 
 /// The saliency chain's box of every picture, by name, in pixels of the picture.
@@ -166,7 +205,7 @@ fn write(
         config.seeds
     );
     let mut csv = String::from("row,seed,dice,iou,tuned_dice,gain_points\n");
-    for (key, with, without, _) in KINDS {
+    for &Kind { key, titles: [with, without], .. } in kinds(config) {
         let of = |kind: &str| -> Vec<(u64, &Scores)> {
             let name = |s: &u64| Some((*s, results.get(&format!("{key}-{kind}-s{s}"))?));
             config.seeds.iter().filter_map(name).collect()
@@ -188,11 +227,9 @@ fn write(
             }
         }
     }
-    for (row, why) in [
-        ("- VQA", "no VQA model"),
-        ("- GPT-4", "no VQA model"),
-        ("SAM-Med3D", "its weights are not at hand, and these are pictures"),
-    ] {
+    let unanswered = kinds(config).iter().all(|k| k.description);
+    let no_answers = [("- VQA", "no VQA model"), ("- GPT-4", "no VQA model")].into_iter().filter(|_| unanswered);
+    for (row, why) in no_answers.chain([("SAM-Med3D", "its weights are not at hand, and these are pictures")]) {
         let _ = writeln!(text, "| {row} | not run: {why} | - | - | - |");
     }
     for (ending, content) in [("csv", &csv), ("md", &text)] {

@@ -44,5 +44,7 @@ pub(crate) fn ultrasounds(folder: &Path) -> PictureSet {
         labelled: 1.0,
         unannotated: 0.0,
         boxes: None,
+        answers: None,
+        answers_alone: false,
     }
 }

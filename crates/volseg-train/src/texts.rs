@@ -10,20 +10,23 @@ use volseg_model::config::TextSource;
 use volseg_prompt::vqa::{AnswersFile, description, prompt_text};
 
 /// Reads what is said about pictures.
-pub(super) struct Texts {
+pub(crate) struct Texts {
     model: ClipModel,
     sha256: String,
     answers: AnswersFile,
+    /// Whether the organ's description stands behind the answer.
+    describe: bool,
     /// Features by text: most pictures share one.
     known: RefCell<BTreeMap<String, Vec<f32>>>,
 }
 
 impl Texts {
-    /// `source` is `embedded` or the weights file of an image-text model, `answers` an answers file.
+    /// `source` is `embedded` or the weights file of an image-text model, `answers` an answers file; without `describe` an answer
+    /// is the whole text.
     ///
     /// # Errors
     /// [`Error::Config`] naming the file that cannot be used.
-    pub(super) fn open(source: &str, answers: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn open(source: &str, answers: Option<&Path>, describe: bool) -> Result<Self, Error> {
         let (model, sha256) = if source == "embedded" {
             (ClipModel::from_bytes(SHIPPED)?, volseg_io::sha256(SHIPPED))
         } else {
@@ -31,25 +34,28 @@ impl Texts {
         };
         let bad = |e: volseg_prompt::Error| Error::Config(format!("answers: {e}"));
         let answers = answers.map_or(Ok(AnswersFile::default()), AnswersFile::read).map_err(bad)?;
-        Ok(Self { model, sha256, answers, known: RefCell::default() })
+        Ok(Self { model, sha256, answers, describe, known: RefCell::default() })
     }
 
     /// Length and origin of the features.
-    pub(super) fn source(&self) -> TextSource {
+    pub(crate) fn source(&self) -> TextSource {
         TextSource { embed_dim: self.model.config.embed_dim, sha256: self.sha256.clone() }
     }
 
     /// The feature of a picture's text: an answer about it, then its organ's description.
     ///
     /// # Errors
-    /// Words that the model cannot read.
-    pub(super) fn feature(&self, picture: &Picture) -> Result<Vec<f32>, Error> {
+    /// Words that the model cannot read; [`Error::Data`] for a picture about which nothing is said.
+    pub(crate) fn feature(&self, picture: &Picture) -> Result<Vec<f32>, Error> {
         // Slices of volumes are called case/number.
         let parts = picture.name.rsplit_once('/').and_then(|(case, n)| Some((case, n.parse().ok()?)));
         let (name, slice) = parts.unwrap_or((&picture.name, 0));
         let answer = self.answers.find(name, slice, picture.organ.organ().prompt);
         let pieces = |text: &str| self.model.ids(text).map_or(0, |ids| ids.len().saturating_sub(2));
-        let text = prompt_text(answer, Some(description(picture.organ)), pieces).map(|t| t.text).unwrap_or_default();
+        let described = self.describe.then(|| description(picture.organ));
+        let text = prompt_text(answer, described, pieces)
+            .ok_or_else(|| Error::Data(format!("the answers say nothing about {}", picture.name)))?
+            .text;
         if let Some(known) = self.known.borrow().get(&text) {
             return Ok(known.clone());
         }
