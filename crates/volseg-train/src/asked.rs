@@ -26,7 +26,7 @@ pub(crate) fn attach_texts(pictures: &mut [Picture], set: &PictureSet) -> Result
 /// Length of those features.
 ///
 /// # Errors
-/// None that a build which passes its tests can give.
+/// A model inside that cannot be read.
 pub(crate) fn text_length() -> Result<usize, Error> {
     Ok(ClipModel::from_bytes(SHIPPED)?.config.embed_dim)
 }

@@ -331,9 +331,7 @@ fn carry_out(run: &Run, config: &ExperimentConfig, out: &Path, progress: &mut dy
                 cts: cts.clone(),
                 ..AlignConfig::default()
             };
-            (row.change)(&mut stage2);
-            // A row that trains the whole network on does so for half the steps of stage 1.
-            stage2.retrain *= config.steps / 2;
+            (row.change)(&mut stage2, config);
             train_align(&stage2, &folder, true, progress)?;
         }
     }

@@ -139,6 +139,11 @@ pub fn iou(mask: &[u8], truth: &[u8]) -> f64 {
     if any == 0 { 1.0 } else { f64::from(both) / f64::from(any) }
 }
 
+/// The mask at 0.5 of logits.
+pub(crate) fn mask_at_half(logits: &[f32]) -> Vec<u8> {
+    logits.iter().map(|&z| u8::from(z > 0.0)).collect()
+}
+
 /// Candidate masks from logits: `sigmoid(z) > t`, compared in logits so that nothing is rounded. Nested if `thresholds` ascend.
 #[must_use]
 pub fn candidates(logits: &[f32], thresholds: [f32; CANDIDATES]) -> [Vec<u8>; CANDIDATES] {

@@ -43,20 +43,24 @@ fn pictures(folder: &Path) -> Vec<String> {
     names
 }
 
-#[test]
-fn every_kind_of_prompt_is_trained_and_tested() {
-    let folder = tempfile::tempdir().unwrap();
-    let names = pictures(folder.path());
-    let config = ExperimentConfig {
-        data: ExperimentData::Pictures(ultrasounds(folder.path())),
+fn config(set: PictureSet, steps: usize) -> ExperimentConfig {
+    ExperimentConfig {
+        data: ExperimentData::Pictures(set),
         seeds: vec![4],
-        steps: 6,
+        steps,
         learning_rate: None,
         epochs: 1,
         prompts: Asked::Organ,
         model: tiny(),
         full: false,
-    };
+    }
+}
+
+#[test]
+fn every_kind_of_prompt_is_trained_and_tested() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = pictures(folder.path());
+    let config = config(ultrasounds(folder.path()), 6);
     let out = folder.path().join("out");
     let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for row in
@@ -97,16 +101,7 @@ fn answers_give_the_rows_that_need_them() {
         |n: &String| format!("{{\"image\":\"{n}.png\",\"organ\":\"breast tumor\",\"answer\":\"Dark, number {n}.\"}}\n");
     std::fs::write(&answers, names.iter().map(line).collect::<String>()).unwrap();
     let set = PictureSet { answers: Some(answers.clone()), ..ultrasounds(folder.path()) };
-    let config = ExperimentConfig {
-        data: ExperimentData::Pictures(set),
-        seeds: vec![4],
-        steps: 2,
-        learning_rate: None,
-        epochs: 1,
-        prompts: Asked::Organ,
-        model: tiny(),
-        full: false,
-    };
+    let config = config(set, 2);
     let out = folder.path().join("out");
     let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for row in ["| - VQA | 0.", "| - GPT-4 | 0.", "| SAM-Med3D | not run"] {

@@ -2,7 +2,7 @@
 
 use super::item::{Item, Judged, judge};
 use crate::Error;
-use crate::preference::{Answer, CANDIDATES, candidates, iou};
+use crate::preference::{Answer, CANDIDATES, candidates, iou, mask_at_half};
 use volseg_model::embedded::{Network, PromptRow};
 
 /// Clicks of a side of the grid that is asked.
@@ -33,14 +33,13 @@ pub(super) fn judge_places(first: &Network, item: &Item, truth: &[u8], tiles: us
     let sure = answers.iou.to_vec1::<f32>()?;
     let mut clicked: Vec<(f32, Vec<f32>)> = sure.into_iter().zip(answers.logits.to_vec2::<f32>()?).collect();
     clicked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let hard = |z: &[f32]| z.iter().map(|&z| u8::from(z > 0.0)).collect::<Vec<u8>>();
-    let mut found = vec![hard(&item.reference)];
+    let mut found = vec![mask_at_half(&item.reference)];
     if found[0].contains(&1) {
         // "Nothing there" is an answer too.
         found.push(vec![0; side * side]);
     }
     for (_, z) in &clicked {
-        let mask = hard(z);
+        let mask = mask_at_half(z);
         if found.len() < MASKS && mask.contains(&1) && found.iter().all(|m| iou(m, &mask) < SAME) {
             found.push(mask);
         }
@@ -93,8 +92,7 @@ mod tests {
         let truth: Vec<u8> = (0..32 * 32).map(|i| u8::from(i % 32 < 9 && (10..20).contains(&(i / 32)))).collect();
         let (net, item) = item(&truth);
         let judged = judge_places(&net, &item, &truth, 1).unwrap();
-        let own: Vec<u8> = item.reference.iter().map(|&z| u8::from(z > 0.0)).collect();
-        let mut before = iou(&own, &truth);
+        let mut before = iou(&mask_at_half(&item.reference), &truth);
         for j in &judged {
             let best = iou(&j.masks[j.answer.order()[0]], &truth);
             assert!(best >= before, "{best} after {before}");

@@ -5,9 +5,10 @@
 
 use super::config::{AlignConfig, Objective};
 use super::item::{Item, Judged};
-use super::student::{Student, mean_dice};
+use super::student::{Student, mean_dice, target};
 use super::{Alignment, Data, facts, validate};
 use crate::pictures::{Part, Picture};
+use crate::preference::mask_at_half;
 use crate::stage1::{self, fit};
 use crate::{Error, Progress, TrainConfig};
 use candle_core::Device;
@@ -17,7 +18,7 @@ use volseg_model::embedded::Weights;
 
 /// The masks that an annotator likes best, part by part where parts were judged; elsewhere the answer `z` (logits).
 pub(super) fn best_parts(z: &[f32], judged: &[Judged]) -> Vec<u8> {
-    let mut mask: Vec<u8> = z.iter().map(|&z| u8::from(z > 0.0)).collect();
+    let mut mask = mask_at_half(z);
     for j in judged {
         let [best, ..] = j.answer.order();
         match &j.pixels {
@@ -28,23 +29,13 @@ pub(super) fn best_parts(z: &[f32], judged: &[Judged]) -> Vec<u8> {
     mask
 }
 
-/// The mask of the network's grid that a ranked picture is learned with.
-fn target(item: &Item, objective: Objective) -> Option<Vec<u8>> {
-    match objective {
-        Objective::Masks => item.truth.clone(),
-        Objective::Pseudo => Some(item.reference.iter().map(|&z| u8::from(z > 0.0)).collect()),
-        Objective::BestPseudo => Some(best_parts(&item.reference, &item.judged)),
-        Objective::Preference | Objective::Replay => None,
-    }
-}
-
 /// Trains the first model on for `config.retrain` steps: a batch is half labelled and half ranked pictures (all labelled with
 /// [`Objective::Replay`]). The last averaged weights are kept, as in stage 1.
 pub(super) fn retrain(
     config: &AlignConfig,
     weights: &Weights,
     first: &Student,
-    data: Data,
+    mut data: Data,
     out: &Path,
     resume: bool,
     progress: &mut dyn Progress,
@@ -56,10 +47,13 @@ pub(super) fn retrain(
     }
     let facts = facts(config, &data.ranked);
     let before = validate(first, &data)?;
-    let targets: Vec<Option<Vec<u8>>> = data.ranked.iter().map(|i| target(i, config.objective)).collect();
-    let logits = |mask: &Vec<u8>| mask.iter().map(|&v| f32::from(v) - 0.5).collect();
-    let made: Vec<(Vec<f32>, &Item)> =
-        targets.iter().zip(&data.ranked).filter_map(|(t, item)| Some((logits(t.as_ref()?), item))).collect();
+    let taught: &[Item] = if config.objective == Objective::Replay { &[] } else { &data.ranked };
+    // Masks of the network's grid, as numbers around 0 like logits.
+    let made = taught.iter().map(|item| {
+        let mask = target(item, &item.reference, config)?;
+        Ok((mask.iter().map(|&v| f32::from(v) - 0.5).collect(), item))
+    });
+    let made: Vec<(Vec<f32>, &Item)> = made.collect::<Result<_, Error>>()?;
     if let (Some(dice), Some(f)) = (mean_dice(&made, 0.5), &facts) {
         let judged: usize = data.ranked.iter().map(|i| i.judged.len()).sum();
         progress.line(&format!(
@@ -70,18 +64,15 @@ pub(super) fn retrain(
         ));
     }
     let side = weights.config.side;
-    let ranked: Vec<Picture> = data
-        .unannotated
-        .iter()
-        .zip(&targets)
-        .filter_map(|(p, mask)| {
+    let ranked: Vec<Picture> = std::mem::take(&mut data.unannotated)
+        .into_iter()
+        .zip(&made)
+        .map(|(p, (mask, _))| {
             let [w, h] = p.size;
-            let mask = resize_bilinear(&logits(mask.as_ref()?), side, side, w, h);
-            Some(Picture { mask: mask.iter().map(|&v| u8::from(v > 0.0)).collect(), part: Part::Train, ..p.clone() })
+            Picture { mask: mask_at_half(&resize_bilinear(mask, side, side, w, h)), part: Part::Train, ..p }
         })
         .collect();
     let of_ranked = if ranked.is_empty() { 0 } else { config.batch.div_ceil(2) };
-    let labelled: Vec<Picture> = data.labelled.clone();
     let own = config.prompts.reads_text() || config.prompts.takes_box();
     let stage = TrainConfig {
         steps: config.retrain,
@@ -93,7 +84,7 @@ pub(super) fn retrain(
         model: weights.config.clone(),
         ..TrainConfig::default()
     };
-    let pictures = vec![(config.batch - of_ranked, labelled), (of_ranked, ranked)];
+    let pictures = vec![(config.batch - of_ranked, std::mem::take(&mut data.labelled)), (of_ranked, ranked)];
     fit(
         &stage,
         config,

@@ -4,7 +4,7 @@ use super::config::{AlignConfig, CandidateSource, Objective, Trained};
 use super::item::{Item, Judged, join, judge};
 use super::retrain::best_parts;
 use crate::Error;
-use crate::preference::{CANDIDATES, Mode, candidates, loss};
+use crate::preference::{CANDIDATES, Mode, candidates, loss, mask_at_half};
 use candle_core::{Device, Tensor, Var};
 use std::collections::BTreeMap;
 use volseg_model::Params;
@@ -193,11 +193,11 @@ fn preference_pull(
 }
 
 /// The mask that a pseudo-label objective imitates.
-fn target(item: &Item, z: &[f32], config: &AlignConfig) -> Result<Vec<u8>, Error> {
+pub(super) fn target(item: &Item, z: &[f32], config: &AlignConfig) -> Result<Vec<u8>, Error> {
     let truth = || item.truth.clone().ok_or_else(|| Error::Data("this objective needs masks".into()));
     match config.objective {
         Objective::Masks => truth(),
-        Objective::Pseudo => Ok(z.iter().map(|&z| u8::from(z > 0.0)).collect()),
+        Objective::Pseudo => Ok(mask_at_half(z)),
         _ => Ok(best_parts(z, &judgements(item, z, &AlignConfig { tiles: 1, ..config.clone() })?)),
     }
 }

@@ -108,7 +108,9 @@ pub(super) fn run(
                 set.answers = None;
             }
             set.answers_alone = set.answers.is_some() && !description;
-            attach_texts(&mut pictures, &set)?;
+            if asked.reads_text() {
+                attach_texts(&mut pictures, &set)?;
+            }
             let (test, validation) = (shown(&pictures, Part::Test), shown(&pictures, Part::Validation));
             let first = format!("{key}-stage1-s{seed}");
             let folder = out.join("runs").join(&first);

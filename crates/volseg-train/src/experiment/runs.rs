@@ -20,41 +20,41 @@ pub(super) struct Row {
     pub(super) key: &'static str,
     /// As the table says it.
     pub(super) title: &'static str,
-    pub(super) change: fn(&mut AlignConfig),
+    pub(super) change: fn(&mut AlignConfig, &ExperimentConfig),
 }
 
 /// Labels of every stage 1 that stage 2 starts from.
 pub(super) const LABELLED: f32 = 0.1;
 
-pub(super) const OURS: Row = Row { key: "ours", title: "ranking + replay (ours)", change: |_| () };
-const TILES: Row = Row { key: "tiles", title: "ranking per tile (4 x 4) + replay", change: |c| c.tiles = 4 };
-const PAPER: Row = Row { key: "paper", title: "ranking alone (the paper's form)", change: |c| c.replay = 0.0 };
+pub(super) const OURS: Row = Row { key: "ours", title: "ranking + replay (ours)", change: |_, _| () };
+const TILES: Row = Row { key: "tiles", title: "ranking per tile (4 x 4) + replay", change: |c, _| c.tiles = 4 };
+const PAPER: Row = Row { key: "paper", title: "ranking alone (the paper's form)", change: |c, _| c.replay = 0.0 };
 const ONE_ROUND: Row = Row {
     key: "oneround",
     title: "ranking per tile, ranked once (what a person could do) + replay",
-    change: |c| {
+    change: |c, _| {
         c.tiles = 4;
         c.candidates = Some(CandidateSource::Frozen);
     },
 };
 const REPLAY: Row =
-    Row { key: "replay", title: "control: replay alone, equal steps", change: |c| c.objective = Objective::Replay };
+    Row { key: "replay", title: "control: replay alone, equal steps", change: |c, _| c.objective = Objective::Replay };
 const BEST: Row = Row {
     key: "pseudo4",
     title: "control: best of 4 as pseudo-label + replay",
-    change: |c| c.objective = Objective::BestPseudo,
+    change: |c, _| c.objective = Objective::BestPseudo,
 };
 const MASKS: Row = Row {
     key: "masks",
     title: "control: true masks, decoder only + replay",
-    change: |c| c.objective = Objective::Masks,
+    change: |c, _| c.objective = Objective::Masks,
 };
 
 const PLACES: &str = "re-places";
 
-/// A training of the whole network on masks that are made once.
-fn retrain(c: &mut AlignConfig, objective: Objective, candidates: CandidateSource) {
-    c.retrain = 1;
+/// A training of the whole network on masks that are made once, for half the steps of stage 1.
+fn retrain(c: &mut AlignConfig, e: &ExperimentConfig, objective: Objective, candidates: CandidateSource) {
+    c.retrain = e.steps.div_ceil(2);
     (c.objective, c.candidates, c.tiles) = (objective, Some(candidates), 4);
 }
 
@@ -68,22 +68,22 @@ impl Experiment {
                     Row {
                         key: PLACES,
                         title: "one round of ranks: where, then which outline",
-                        change: |c| retrain(c, Objective::BestPseudo, CandidateSource::Places),
+                        change: |c, e| retrain(c, e, Objective::BestPseudo, CandidateSource::Places),
                     },
                     Row {
                         key: "re-pseudo",
                         title: "control: the answer at 0.5 as mask (no annotator)",
-                        change: |c| retrain(c, Objective::Pseudo, CandidateSource::Frozen),
+                        change: |c, e| retrain(c, e, Objective::Pseudo, CandidateSource::Frozen),
                     },
                     Row {
                         key: "re-replay",
                         title: "control: labelled pictures alone, equal steps",
-                        change: |c| retrain(c, Objective::Replay, CandidateSource::Frozen),
+                        change: |c, e| retrain(c, e, Objective::Replay, CandidateSource::Frozen),
                     },
                     Row {
                         key: "re-masks",
                         title: "control: true masks of the same pictures",
-                        change: |c| retrain(c, Objective::Masks, CandidateSource::Frozen),
+                        change: |c, e| retrain(c, e, Objective::Masks, CandidateSource::Frozen),
                     },
                 ],
                 &[0.2, 0.4],
@@ -92,8 +92,8 @@ impl Experiment {
             Self::Table2 => (
                 vec![
                     OURS,
-                    Row { key: "rating", title: "rating + replay", change: |c| c.mode = Mode::Rating },
-                    Row { key: "best", title: "best candidate + replay", change: |c| c.mode = Mode::Best },
+                    Row { key: "rating", title: "rating + replay", change: |c, _| c.mode = Mode::Rating },
+                    Row { key: "best", title: "best candidate + replay", change: |c, _| c.mode = Mode::Best },
                     REPLAY,
                 ],
                 &[0.1, 0.2, 0.4],
@@ -101,10 +101,10 @@ impl Experiment {
             Self::Table4 => (
                 vec![
                     Row { title: "0 % of the rankings wrong", ..OURS },
-                    Row { key: "noise05", title: "5 %", change: |c| c.noise = 0.05 },
-                    Row { key: "noise10", title: "10 %", change: |c| c.noise = 0.1 },
-                    Row { key: "noise20", title: "20 %", change: |c| c.noise = 0.2 },
-                    Row { key: "noise30", title: "30 %", change: |c| c.noise = 0.3 },
+                    Row { key: "noise05", title: "5 %", change: |c, _| c.noise = 0.05 },
+                    Row { key: "noise10", title: "10 %", change: |c, _| c.noise = 0.1 },
+                    Row { key: "noise20", title: "20 %", change: |c, _| c.noise = 0.2 },
+                    Row { key: "noise30", title: "30 %", change: |c, _| c.noise = 0.3 },
                     REPLAY,
                 ],
                 &[0.2],
@@ -112,8 +112,8 @@ impl Experiment {
             Self::Table5 => (
                 vec![
                     Row { title: "b1 = 1, b2 = 0.5", ..OURS },
-                    Row { key: "beta2", title: "b1 = 2, b2 = 1", change: |c| c.beta = [2.0, 1.0] },
-                    Row { key: "beta15", title: "b1 = 1.5, b2 = 0.75", change: |c| c.beta = [1.5, 0.75] },
+                    Row { key: "beta2", title: "b1 = 2, b2 = 1", change: |c, _| c.beta = [2.0, 1.0] },
+                    Row { key: "beta15", title: "b1 = 1.5, b2 = 0.75", change: |c, _| c.beta = [1.5, 0.75] },
                     REPLAY,
                 ],
                 &[0.2],
