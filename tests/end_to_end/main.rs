@@ -1,5 +1,6 @@
 //! The command from outside: what it prints, writes and returns.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+mod apart;
 mod batch;
 mod documents;
 mod nifti;

@@ -5,6 +5,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
+mod apart;
 mod chain;
 mod commands;
 mod dicom_out;

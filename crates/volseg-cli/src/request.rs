@@ -7,9 +7,9 @@ use crate::{
 };
 use anyhow::Context;
 use candle_core::Device;
-use std::path::Path;
 use volseg_engine::{Model, Request};
 use volseg_geometry::{Modality, OrganId, Plane};
+use volseg_model::weights;
 
 /// Model and request as written.
 #[derive(clap::Args)]
@@ -67,10 +67,10 @@ pub(crate) fn load_model(name: &str, device: &Device, precision: Precision) -> a
         let bytes = volseg_model::embedded::SHIPPED;
         return Ok(Model::embedded(bytes, volseg_io::sha256(bytes), device)?);
     }
-    let path = Path::new(name);
+    let path = &weights::find(name).map_err(|e| usage_error(format!("--model: {e}")))?;
     if !path.exists() {
         return Err(usage_error(format!(
-            "--model: found {name}, expected `embedded` or a .safetensors file (made by `volseg weights import` or `volseg train`)"
+            "--model: found {name}, expected `embedded`, a name of `volseg weights list`, or a .safetensors file (made by `volseg weights import` or `volseg train`)"
         )));
     }
     let context = || format!("could not use the weights {name}");

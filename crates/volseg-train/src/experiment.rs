@@ -10,6 +10,7 @@ mod prompts;
 mod runs;
 mod table;
 
+use crate::asked::attach_texts;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::{
     AlignConfig, Asked, CtSet, Error, PictureSet, Progress, SplitRule, TrainConfig, train_align, train_prompt,
@@ -215,8 +216,11 @@ pub fn run_experiment(
     // A set that cannot be used leaves nothing behind, or its settings would stand in the way of better ones.
     match &config.data {
         ExperimentData::Pictures(set) => {
-            let organ = set.organ.parse().map_err(|e: volseg_geometry::Error| Error::Config(e.to_string()))?;
-            crate::dataset::find(&set.path, organ)?;
+            let mut pictures = load_pictures(set)?;
+            if set.answers.is_some() {
+                // An answer that is missing is found now and not hours later.
+                attach_texts(&mut pictures, &PictureSet { answers_alone: true, ..set.clone() })?;
+            }
         }
         ExperimentData::Cts { cts, .. } => {
             crate::cts::Cts::find(&CtSet { split: rule(0), ..cts.clone() })?;

@@ -43,7 +43,7 @@ fn pictures(folder: &Path) -> Vec<String> {
     names
 }
 
-fn config(set: PictureSet, steps: usize) -> ExperimentConfig {
+fn settings(set: PictureSet, steps: usize) -> ExperimentConfig {
     ExperimentConfig {
         data: ExperimentData::Pictures(set),
         seeds: vec![4],
@@ -60,7 +60,7 @@ fn config(set: PictureSet, steps: usize) -> ExperimentConfig {
 fn every_kind_of_prompt_is_trained_and_tested() {
     let folder = tempfile::tempdir().unwrap();
     let names = pictures(folder.path());
-    let config = config(ultrasounds(folder.path()), 6);
+    let config = settings(ultrasounds(folder.path()), 6);
     let out = folder.path().join("out");
     let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for row in
@@ -101,7 +101,7 @@ fn answers_give_the_rows_that_need_them() {
         |n: &String| format!("{{\"image\":\"{n}.png\",\"organ\":\"breast tumor\",\"answer\":\"Dark, number {n}.\"}}\n");
     std::fs::write(&answers, names.iter().map(line).collect::<String>()).unwrap();
     let set = PictureSet { answers: Some(answers.clone()), ..ultrasounds(folder.path()) };
-    let config = config(set, 2);
+    let config = settings(set, 2);
     let out = folder.path().join("out");
     let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for row in ["| - VQA | 0.", "| - GPT-4 | 0.", "| SAM-Med3D | not run"] {
@@ -111,4 +111,9 @@ fn answers_give_the_rows_that_need_them() {
     let other = folder.path().join("other");
     let error = run_experiment(Experiment::Table1, &config, &other, &mut Lines::default()).unwrap_err().to_string();
     assert!(error.contains("answers say nothing about"), "{error}");
+    // What cannot be used leaves no settings that stand in the way of better ones.
+    assert!(!other.exists());
+    let set = PictureSet { group_column: Some("nope".into()), ..ultrasounds(folder.path()) };
+    assert!(run_experiment(Experiment::Fig3, &settings(set, 2), &other, &mut Lines::default()).is_err());
+    assert!(!other.exists());
 }

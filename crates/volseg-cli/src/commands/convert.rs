@@ -1,6 +1,7 @@
 //! `volseg convert`: the same voxels in another format.
 
 use crate::{
+    apart,
     dicom_out::{self, DicomForm},
     exit::{ExitCode, usage_error},
     global::{Global, Level},
@@ -42,6 +43,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     interrupt::leave_nothing_half_written()?;
     // Before a long read: a wrong ending is a usage error.
     let format = Format::of_output(&args.output).map_err(|e| usage_error(e.to_string()))?;
+    apart::check([("the input", args.input.as_path())], [("-o", Some(&args.output))])?;
     if format == Format::DicomSeg {
         return to_dicom(&args, global);
     }

@@ -12,6 +12,7 @@ mod table;
 mod text;
 
 use crate::{
+    apart,
     exit::ExitCode,
     global::{Global, Level},
 };
@@ -166,6 +167,13 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let plan = Plan::new(&args, global)?;
     let (gt, pred, other) = (&args.gt, &args.pred, args.compare.as_deref());
     let found = pairing::pair(gt, pred, other, args.pattern.as_deref(), plan.missing_zero)?;
+    let read = found.iter().flat_map(|f| {
+        let predicted = [("--pred", f.pred.as_deref()), ("--compare", f.other.as_deref())];
+        predicted.into_iter().filter_map(|(name, p)| Some((name, p?))).chain([("--gt", f.gt.as_path())])
+    });
+    let outputs =
+        [("--json", &args.json), ("--csv", &args.csv), ("--nnunet-summary", &args.nnunet_summary), ("--report", &args.report)];
+    apart::check(read, outputs.map(|(name, path)| (name, path.as_ref())))?;
     let mut done = cases::evaluate(&found, &plan, global);
     if found.len() > 1 {
         for failure in &done.failures {

@@ -1,6 +1,7 @@
 //! `volseg preview`: a picture of a volume, with organs drawn over it.
 
 use crate::{
+    apart,
     exit::ExitCode,
     global::{Global, Level},
     inputs::{self, WindowChoice},
@@ -51,6 +52,8 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if !args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
         return Err(crate::exit::usage_error(format!("{}: expected a name ending in .png", args.output.display())));
     }
+    let labels = args.labels.iter().map(|l| ("the labels", l.as_path()));
+    apart::check(labels.chain([("the input", args.input.as_path())]), [("-o", Some(&args.output))])?;
     let image = inputs::image(&args.input, args.series.as_deref())?;
     for warning in &image.warnings {
         global.log(Level::Warn, warning);

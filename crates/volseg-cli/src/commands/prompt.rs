@@ -2,6 +2,7 @@
 
 use crate::chain::{Ask, ChainArgs, PromptMaker, entries, overlay, words::WordArgs};
 use crate::{
+    apart,
     exit::{ExitCode, usage_error},
     global::{Global, Level},
     inputs::{self, WindowChoice},
@@ -83,6 +84,8 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         keep_views: args.overlay.is_some(),
         keep_saliency: args.save_saliency.is_some(),
     };
+    let outputs = [("-o", Some(&args.output)), ("--save-saliency", args.save_saliency.as_ref())];
+    apart::check([("the input", args.input.as_path())], outputs)?;
     let words = args.words.open(&args.chain)?;
     let maker = args.chain.maker(global)?;
     let image = inputs::image(&args.input, args.series.as_deref())?;

@@ -84,6 +84,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         ..args.ask.request(global)?
     };
     outputs::check(&args)?;
+    outputs::check_apart(&args)?;
     let image = inputs::image(&args.input, args.series.as_deref())?;
     for w in &image.warnings {
         global.log(Level::Warn, w);

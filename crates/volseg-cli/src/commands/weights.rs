@@ -1,6 +1,7 @@
 //! `volseg weights`: checkpoints in, weights files looked into.
 
 use crate::{
+    apart,
     exit::{ExitCode, Verdict, usage_error},
     global::Global,
 };
@@ -107,9 +108,7 @@ fn run_import(args: &Import, global: &Global) -> anyhow::Result<ExitCode> {
             args.output.display()
         )));
     }
-    if args.output.canonicalize().is_ok_and(|o| args.file.canonicalize().is_ok_and(|f| f == o)) {
-        return Err(usage_error("--output is the checkpoint itself; give it another name"));
-    }
+    apart::check([("the checkpoint", args.file.as_path())], [("--output", Some(&args.output))])?;
     let clip = args.arch == ARCH || (args.arch == "auto" && holds_clip(&args.file).map_err(|e| judged(e, &args.file))?);
     if clip {
         return run_import_clip(args, global);

@@ -75,10 +75,6 @@ pub(super) fn run(
     out: &Path,
     progress: &mut dyn Progress,
 ) -> Result<String, Error> {
-    if set.answers.is_some() {
-        // An answer that is missing is found now and not hours later.
-        attach_texts(&mut load_pictures(set)?, &PictureSet { answers_alone: true, ..set.clone() })?;
-    }
     let boxes = out.join("boxes.json");
     if !boxes.exists() {
         progress.line("boxes of the saliency chain");

@@ -1,7 +1,7 @@
 //! What `segment` writes. Every file is written beside its place and renamed.
 
 use super::Args;
-use crate::{dicom_out, exit::usage_error, global::Global};
+use crate::{apart, dicom_out, exit::usage_error, global::Global};
 use anyhow::Context;
 use std::{
     path::{Path, PathBuf},
@@ -27,6 +27,23 @@ pub(super) fn check(args: &Args) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to write over what is read (image, weights, prompts, labels that prompts come from) and over another output.
+pub(super) fn check_apart(args: &Args) -> anyhow::Result<()> {
+    let prompts = args.prompts.strip_prefix("boxes-from:").or_else(|| args.prompts.strip_prefix("points-from:"));
+    let prompts = prompts.map_or(args.prompts.as_str(), |p| p.split(',').next().unwrap_or(p));
+    let inputs = [("the input", args.input.as_path()), ("--model", Path::new(&args.ask.model)), ("--prompts", Path::new(prompts))];
+    apart::check(
+        inputs,
+        [
+            ("-o", Some(&args.output)),
+            ("--save-probabilities", args.save_probabilities.as_ref()),
+            ("--preview", args.preview.as_ref()),
+            ("--stats", args.stats.as_ref()),
+            ("--report", args.report.as_ref()),
+        ],
+    )
 }
 
 /// Refuses what the output's format cannot hold for this image, before any work.
