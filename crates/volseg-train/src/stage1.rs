@@ -181,7 +181,9 @@ impl Run<'_> {
         let done = self.adam.step();
         let scores = validate(self.config, self.averaged()?, self.data, self.device)?;
         let text: Vec<String> = scores.iter().map(|(k, v)| format!("{k} {v:.3}")).collect();
-        progress.line(&format!("step {done} validation Dice: {}", text.join("  ")));
+        if !text.is_empty() {
+            progress.line(&format!("step {done} validation Dice: {}", text.join("  ")));
+        }
         let mut record = serde_json::json!({"step": done});
         record["validation"] = scores.into_iter().map(|(k, v)| (k, serde_json::json!(v))).collect();
         log(self.out, &record)?;
