@@ -167,7 +167,7 @@ def main():
         for path in inputs(args.folder):
             name = str(path.relative_to(args.folder))
             target.unlink(missing_ok=True)
-            run = subprocess.run([args.volseg, "convert", "--quiet", str(path), "-o", str(target)], capture_output=True, text=True, check=False)
+            run = subprocess.run([args.volseg, "convert", "--quiet", "--grey", str(path), "-o", str(target)], capture_output=True, text=True, check=False)
             row = {"file": name}
             if run.returncode != 0:
                 row["volseg"] = f"exit {run.returncode}: {' '.join(run.stderr.split())[:140]}"

@@ -40,7 +40,7 @@ pub(crate) fn cases() -> Vec<Case> {
         image("one_pixel.png", png(1, 1, ExtendedColorType::L8, &[7]), ""),
         image("line.png", png(65535, 1, ExtendedColorType::L8, &[7; 65535]), ""),
         image("grey_alpha.png", png(1, 1, ExtendedColorType::La8, &[9, 0]), "transparency"),
-        image("rgb16.png", png(1, 1, ExtendedColorType::Rgb16, &[1, 2, 3, 4, 5, 6]), ""),
+        image("rgb16.png", png(1, 1, ExtendedColorType::Rgb16, &[1, 2, 3, 4, 5, 6]), "grey values"),
         error("too_many.png", png(4096, 1025, ExtendedColorType::L8, &[0; 4096 * 1025]), "limit", "voxels"),
         error("nothing.png", b"\x89PNG\r\n\x1a\n".to_vec(), "malformed", ""),
         error(

@@ -64,3 +64,62 @@ fn a_model_is_found_by_its_name() {
     let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
     assert!(said.contains("--model") && said.contains("embedded, mine"), "{said}");
 }
+
+/// What cannot be written is refused before the work, and nothing is left.
+#[test]
+fn outputs_that_cannot_be_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("file"), "1").unwrap();
+    volseg().args(["phantom", "--modality", "xray", "-o", &at("x")]).assert().success();
+    let picture = at("x/image.png");
+    for (line, code, said) in [
+        (vec!["segment", &picture, "-o", &at("m.png"), "--preview", &at("p.jpg")], 2, "ends in .png"),
+        (
+            vec!["segment", &picture, "-o", &at("m.png"), "--save-probabilities", &at("p.png")],
+            2,
+            "--save-probabilities",
+        ),
+        (
+            vec!["segment", &picture, "-o", &at("m.png"), "--save-probabilities", &at("p.seg.nrrd")],
+            2,
+            "--save-probabilities",
+        ),
+        (vec!["segment", &picture, "-o", &at("file/m.png")], 1, "is not a folder"),
+        (vec!["segment", &picture, "-o", &at("m.png"), "--per-organ", &at("file")], 1, "is not a folder"),
+        (vec!["prompt", &picture, "-o", &at("p.json"), "--overlay", &at("file/o")], 1, "is not a folder"),
+        (vec!["eval", "--gt", &picture, "--pred", &picture, "--json", &at("file/x.json")], 1, "is not a folder"),
+    ] {
+        let done = volseg().args(&line).assert().code(code).get_output().clone();
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert!(text.contains(said), "{line:?}: {text}");
+    }
+    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["file", "x"]);
+    // Folders that are missing are made.
+    volseg().args(["convert", &picture, "-o", &at("a/b/c.nii")]).assert().success();
+}
+
+/// Colours and transparency are not lost without a word.
+#[test]
+fn convert_refuses_what_the_format_cannot_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    image::RgbImage::from_pixel(4, 3, image::Rgb([200, 10, 10])).save(at("red.png")).unwrap();
+    image::RgbaImage::from_pixel(4, 3, image::Rgba([9, 9, 9, 40])).save(at("clear.png")).unwrap();
+    image::RgbaImage::from_pixel(4, 3, image::Rgba([9, 9, 9, 255])).save(at("opaque.png")).unwrap();
+    for (from, to, what) in [
+        ("red.png", "red.nii", "colours"),
+        ("clear.png", "c.nii", "transparency"),
+        ("clear.png", "c.png", "transparency"),
+    ] {
+        let done = volseg().args(["convert", &at(from), "-o", &at(to)]).assert().code(1).get_output().clone();
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert!(text.contains(what) && text.contains("--grey"), "{text}");
+        assert!(!Path::new(&at(to)).exists());
+        volseg().args(["convert", &at(from), "-o", &at(to), "--grey"]).assert().success();
+    }
+    volseg().args(["convert", &at("red.png"), "-o", &at("red2.png")]).assert().success();
+    volseg().args(["convert", &at("opaque.png"), "-o", &at("o.nii")]).assert().success();
+}

@@ -372,3 +372,20 @@ fn dicom_objects_name_the_patient_only_where_they_may() {
     fs::remove_file(at.join("site.key")).unwrap();
     assert!(run(at, 2, "none", &["--dicom-out", "--deidentify"]).contains("site key"));
 }
+
+#[test]
+fn an_archive_of_several_modalities_is_asked_for_all_its_organs_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("archive");
+    fs::create_dir(&archive).unwrap();
+    nifti::write_u8(&archive.join("volume.nii"), [24, 20, 2], &(0..960).map(|n| n as u8).collect::<Vec<_>>());
+    let chest = image::GrayImage::from_fn(40, 40, |x, y| image::Luma([(x * y) as u8]));
+    chest.save(archive.join("chest.png")).unwrap();
+    call(folder.path(), 0, &["manifest", "build", "archive", "-o", "cases.jsonl"]);
+    let organs = ["batch", "run", "--manifest", "cases.jsonl", "--out", "out", "--organs", "liver,lungs"];
+    let told = text(&call(folder.path(), 0, &organs));
+    assert!(told.contains("2 cases: 2 done now"), "{told}");
+    // No case of these has one.
+    let organs = ["batch", "run", "--manifest", "cases.jsonl", "--out", "none", "--organs", "hippocampus_anterior"];
+    call(folder.path(), 3, &organs);
+}

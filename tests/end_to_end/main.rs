@@ -7,6 +7,7 @@ mod nifti;
 mod outside;
 mod preview;
 mod prompt;
+mod said_aloud;
 mod scanner;
 mod segment;
 mod train;

@@ -65,13 +65,15 @@ fn failures_name_the_reason_and_leave_nothing() {
     scene(folder.path());
     nifti::write_u8(&folder.path().join("small.nii"), [2, 2, 2], &[0; 8]);
     fs::write(folder.path().join("broken.nii"), b"\x5c\x01\0\0 nothing more").unwrap();
+    image::RgbImage::from_pixel(24, 20, image::Rgb([200, 10, 10])).save(folder.path().join("red.png")).unwrap();
     let before = files(folder.path());
     for (args, code, hint) in [
         (&["missing.nii", "-o", "x.png"][..], 4, "missing.nii"),
         (&["broken.nii", "-o", "x.png"], 4, "NIfTI"),
         (&["image.nii", "small.nii", "-o", "x.png"], 2, "[24, 20, 10]"),
+        (&["image.nii", "red.png", "-o", "x.png"], 2, "red.png is a coloured picture"),
         (&["image.nii", "-o", "x.jpg"], 2, ".png"),
-        (&["image.nii", "-o", "no-such-folder/x.png"], 1, "no-such-folder"),
+        (&["image.nii", "-o", "broken.nii/x.png"], 1, "broken.nii is not a folder"),
         (&["image.nii", "-o", "x.png", "--window", "5,1"], 2, "two rising numbers"),
         (&["image.nii", "-o", "x.png", "--slices", "0"], 2, "1..=100"),
     ] {

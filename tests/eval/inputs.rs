@@ -238,11 +238,20 @@ fn pictures_are_scored_by_their_contours() {
     assert_eq!((mm["cases"][0]["unit"].as_str(), metric(&mm, 0, "1", "hd95")), (Some("mm"), 0.5));
     // One slice of a volume is a volume unless --2d says otherwise.
     let flat: Vec<u8> = image::open(at("pred.png")).unwrap().to_luma8().into_raw();
-    nifti::write(&at("slice.nii"), [20, 14, 1], [1.0; 3], &flat);
+    nifti::write(&at("slice.nii"), [20, 14, 1], [2.7, 2.7, 5.0], &flat);
     let volume = eval(folder.path(), "slice.nii", "slice.nii", &[]);
     assert!(volume["warnings"].to_string().contains("caps of the slab"));
+    // Its pixels are the unit, as those of a picture, until a spacing is given.
     let picture = eval(folder.path(), "slice.nii", "slice.nii", &["--2d"]);
-    assert_eq!(metric(&picture, 0, "1", "surface_area_gt_mm2"), length);
+    assert_eq!(
+        (picture["cases"][0]["unit"].as_str(), metric(&picture, 0, "1", "surface_area_gt_mm2")),
+        (Some("px"), length)
+    );
+    let mm = eval(folder.path(), "slice.nii", "slice.nii", &["--2d", "--spacing", "2,2"]);
+    assert_eq!(
+        (mm["cases"][0]["unit"].as_str(), metric(&mm, 0, "1", "surface_area_gt_mm2")),
+        (Some("mm"), 2.0 * length)
+    );
     let mixed = eval(folder.path(), "gt.png", "slice.nii", &[]);
     assert_eq!(mixed["cases"][0]["labels"][0]["metrics"], json["cases"][0]["labels"][0]["metrics"]);
     // Colours are no labels.

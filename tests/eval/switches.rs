@@ -276,3 +276,37 @@ fn the_summary_of_nnunet_has_its_layout() {
     assert_eq!(own["foreground_mean"], summary["foreground_mean"]);
     assert_eq!(own["schema"], "volseg-eval/1");
 }
+
+#[test]
+fn labels_have_the_names_of_their_files_and_organs_their_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    pair(folder.path());
+    let nrrd = |name: &str, label: &str| {
+        let header = format!(
+            "NRRD0004\ntype: unsigned char\ndimension: 3\nsizes: 4 4 2\nspace: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n\
+             space origin: (0,0,0)\nencoding: raw\nSegment0_ID:=Segment_1\nSegment0_Name:={label}\nSegment0_LabelValue:=6\nSegment0_Layer:=0\n\n"
+        );
+        let voxels: Vec<u8> = (0..32).map(|n| if n % 4 < 2 { 6 } else { 0 }).collect();
+        std::fs::write(folder.path().join(name), [header.into_bytes(), voxels].concat()).unwrap();
+    };
+    nrrd("liver.seg.nrrd", "Liver");
+    nrrd("spleen.seg.nrrd", "spleen");
+    let named = |json: &serde_json::Value| json["cases"][0]["labels"][0]["name"].as_str().map(ToOwned::to_owned);
+    let same = eval(folder.path(), "liver.seg.nrrd", "liver.seg.nrrd", &[]);
+    assert_eq!(named(&same).as_deref(), Some("Liver"));
+    let other = eval(folder.path(), "liver.seg.nrrd", "spleen.seg.nrrd", &[]);
+    assert_eq!(named(&other).as_deref(), Some("Liver"));
+    assert!(
+        other["warnings"]
+            .to_string()
+            .contains("label 6 is Liver in the ground truth's file and spleen in the prediction's")
+    );
+    // Renumbered ids are not those of the file.
+    let mapped = eval(folder.path(), "liver.seg.nrrd", "liver.seg.nrrd", &["--gt-map", "6:1", "--pred-map", "6:1"]);
+    assert_eq!(named(&mapped).as_deref(), Some("1"));
+    let asked = eval(folder.path(), "liver.seg.nrrd", "spleen.seg.nrrd", &["--labels", "liver"]);
+    assert_eq!(
+        (named(&asked).as_deref(), &asked["cases"][0]["labels"][0]["id"]),
+        (Some("liver"), &serde_json::json!(6))
+    );
+}

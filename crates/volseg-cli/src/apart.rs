@@ -1,12 +1,15 @@
 //! What is written must be another file than what is read, and than what else is written.
 
 use crate::exit::usage_error;
+use anyhow::anyhow;
 use std::path::{Path, PathBuf};
+use volseg_io::ScratchFolder;
 
-/// Refuses an output that is one of the inputs, and two outputs of one name, whatever the way to them. Each comes with its option.
+/// Refuses an output that is one of the inputs, two outputs of one name, whatever the way to them, and outputs in folders that
+/// cannot be written. Each comes with its option.
 ///
 /// # Errors
-/// A usage error naming the options and the file.
+/// A usage error naming the options and the file; else as [`writable`].
 pub(crate) fn check<'a>(
     inputs: impl IntoIterator<Item = (&'a str, &'a Path)>,
     outputs: impl IntoIterator<Item = (&'a str, Option<&'a PathBuf>)>,
@@ -22,8 +25,21 @@ pub(crate) fn check<'a>(
             )));
         }
         taken.push((name, at));
+        writable(path.parent().unwrap_or(path))?;
     }
     Ok(())
+}
+
+/// Refuses a folder in which nothing can be written, or be made if it is missing: better said before the work than after it.
+///
+/// # Errors
+/// The folder, or the nearest one above that exists, and what stands in the way.
+pub(crate) fn writable(folder: &Path) -> anyhow::Result<()> {
+    let here = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("."));
+    if !here.is_dir() {
+        return Err(anyhow!("{} is not a folder", here.display()));
+    }
+    Ok(ScratchFolder::create(here).map(drop)?)
 }
 
 /// One name for a file: links and dots are resolved as far as the file or its folder exists.

@@ -11,7 +11,7 @@ use crate::{
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use volseg_engine::{PromptEntry, guess_modality};
+use volseg_engine::{ModalityGuess, PromptEntry, guess_modality};
 use volseg_geometry::{Modality, OrganId, Plane, Window};
 use volseg_io::Image;
 use volseg_model::clip::{ARCH, ClipModel, Fit, SHIPPED};
@@ -197,7 +197,7 @@ impl PromptMaker {
         let mut targets: Vec<Target> = ask.organs.iter().map(|&o| Target::organ(o)).collect();
         targets.extend(ask.texts.iter().map(|t| Target::text(t)));
         let declared = ask.modality.or(image.modality);
-        let guess = guess_modality(&image.volume, image.slope, image.intercept, image.is_picture(), declared);
+        let guess = guess(image, declared);
         let asks = |id: u8| targets.iter().any(|t| t.organ.is_some_and(|o| o.get() == id));
         let modality = match guess.modality {
             Some(m) => m,
@@ -250,17 +250,25 @@ impl PromptMaker {
             bar.set_position(done as u64);
             true
         };
-        let chain =
+        let mut chain =
             prompts(image, &self.model, self.saliency.as_ref(), targets, request, &progress).map_err(|e| match e {
                 volseg_prompt::Error::Request(text) => usage_error(text),
                 other => other.into(),
             })?;
         bar.finish_and_clear();
+        if guess(image, Some(request.modality)).constant {
+            chain.prompts.clear();
+        }
         for w in &chain.warnings {
             global.log(Level::Warn, w);
         }
         Ok(chain)
     }
+}
+
+/// What an image is, and what is odd about it.
+pub(crate) fn guess(image: &Image, declared: Option<Modality>) -> ModalityGuess {
+    guess_modality(&image.volume, image.slope, image.intercept, image.is_picture(), declared)
 }
 
 /// Entries of a prompt file.
@@ -270,13 +278,14 @@ pub(crate) fn entries(chain: &Chain, targets: &[Target]) -> Vec<PromptEntry> {
         let target = &targets[p.target];
         let b = p.bounds;
         PromptEntry {
-            organ: target.organ.map(|o| o.to_string()),
+            organ: target.organ.or_else(|| OrganId::named_in(&target.text)).map(|o| o.to_string()),
             plane: chain.plane,
             slice: Some(p.slice),
             bounds: Some([b.x0, b.y0, b.x1, b.y1].map(round)),
             points: p.points.iter().map(|&[x, y]| [round(x), round(y), 1.0]).collect(),
             text: Some(target.text.clone()),
             trace: serde_json::to_value(&p.trace).ok(),
+            ..PromptEntry::default()
         }
     };
     chain.prompts.iter().map(entry).collect()

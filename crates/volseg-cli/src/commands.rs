@@ -13,6 +13,15 @@ macro_rules! commands {
         }
 
         impl Command {
+            /// Whether it minds signals itself, to end at a good place.
+            pub(crate) fn minds_signals(&self) -> bool {
+                match self {
+                    Self::Batch(args) => args.minds_signals(),
+                    Self::Serve(_) => true,
+                    _ => false,
+                }
+            }
+
             /// Runs the command.
             pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
                 match self {

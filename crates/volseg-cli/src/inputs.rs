@@ -60,6 +60,12 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> anyhow::Result<Image> 
 /// A label map with ids 0 to 255, and the file that it stood in.
 pub(crate) fn labels(path: &Path) -> anyhow::Result<(LabelMap, Image)> {
     let file = image(path, None)?.into_labels();
+    if file.rgb().is_some() {
+        return Err(usage_error(format!(
+            "{} is a coloured picture; labels are one grey channel of ids, or a PNG whose palette has them",
+            path.display()
+        )));
+    }
     let labels = file.to_label_map().with_context(|| format!("{} is no label map", path.display()))?;
     Ok((labels, file))
 }

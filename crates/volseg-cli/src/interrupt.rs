@@ -1,5 +1,5 @@
-//! Signals that stop a run of one case: unfinished files are removed, and the exit code says that the same command may be run
-//! again. Without this the system would end the process at once and leave `.volseg-*.part` files.
+//! Signals that stop a run: unfinished files are removed, and the exit code says that the same command may be run again. Without
+//! this the system would end the process at once and leave `.volseg-*.part` files. Batches and servers end at places of their own.
 
 use crate::exit::ExitCode;
 use anyhow::Context;

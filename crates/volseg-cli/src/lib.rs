@@ -57,6 +57,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> exit::ExitCode {
         Err(refusal) => return exit::usage(&refusal),
     };
     let global = global::Global::new(&cli.global);
-    let result = global.start().and_then(|()| cli.command.run(&global));
+    let signals = if cli.command.minds_signals() { Ok(()) } else { interrupt::leave_nothing_half_written() };
+    let result = signals.and_then(|()| global.start()).and_then(|()| cli.command.run(&global));
     exit::code(result, &global)
 }

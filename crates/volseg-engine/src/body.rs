@@ -136,6 +136,12 @@ impl View {
         out
     }
 
+    /// Whether all pixels of a slice are the same: padding, in which nothing can be found.
+    pub(crate) fn is_blank(&self, volume: &AnyVolume, slice: usize) -> bool {
+        let values = self.crop_values(volume, slice);
+        values.iter().all(|v| v.to_bits() == values[0].to_bits())
+    }
+
     /// `[side, side, 3]` of a slice.
     #[must_use]
     pub fn input(&self, volume: &AnyVolume, slice: usize) -> Vec<f32> {

@@ -11,8 +11,11 @@ pub enum Error {
     /// The input is not what the model can work on.
     #[error("input: {0}")]
     Input(String),
-    /// The plan needs more memory than allowed.
-    #[error("this case needs about {needed_mib} MiB, --memory allows {allowed_mib} MiB")]
+    /// The smallest plan needs more memory than allowed.
+    #[error(
+        "this case needs about {needed_mib} MiB, --memory allows {allowed_mib} MiB; allow more, or ask for fewer threads, fewer \
+         organs or no probabilities"
+    )]
     Memory {
         /// Planned need.
         needed_mib: u64,

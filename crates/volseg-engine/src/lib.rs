@@ -34,7 +34,7 @@ pub use outcome::{Observer, Segmentation, Stage};
 pub use outputs::{only_organ, preview_png};
 pub use pass::prompt_row;
 pub use prompts::{Prompt, PromptEntry, PromptFile, PromptSet};
-pub use report::{RunReport, SliceConfidence, Timings};
+pub use report::{GivenPrompt, RunReport, SliceConfidence, Timings};
 pub use request::{CANDIDATE_THRESHOLDS, Model, Origin, PromptMode, Request};
 pub use segment::segment;
 pub use statistics::{OrganStatistics, statistics};

@@ -9,9 +9,11 @@ pub struct ModalityGuess {
     pub modality: Option<Modality>,
     /// Plain sentences for people.
     pub warnings: Vec<String>,
+    /// All voxels are the same, or no numbers: nothing can be found.
+    pub constant: bool,
 }
 
-/// Looks at declared modality and intensities. Samples at most a million voxels.
+/// Looks at declared modality and intensities. Samples at most a million voxels, and looks at all where those are the same.
 #[must_use]
 pub fn guess_modality(
     volume: &AnyVolume,
@@ -22,10 +24,11 @@ pub fn guess_modality(
 ) -> ModalityGuess {
     let n: usize = volume.dim().iter().product();
     let step = (n / 1_000_000).max(1);
+    let value = |i: usize| volume.value(i) * slope + intercept;
     let (mut low, mut high, mut odd) = (f64::INFINITY, f64::NEG_INFINITY, 0usize);
     let (mut inside, mut count) = (0usize, 0usize);
     for i in (0..n).step_by(step) {
-        let v = volume.value(i) * slope + intercept;
+        let v = value(i);
         if !v.is_finite() {
             odd += 1;
             continue;
@@ -39,7 +42,9 @@ pub fn guess_modality(
     if odd > 0 {
         warnings.push(format!("{odd} of {} sampled voxels are no numbers; they are read as background", odd + count));
     }
-    if count == 0 || low == high {
+    let alike = |v: f64| !v.is_finite() || v == low;
+    let constant = (count == 0 || low == high) && (0..n).map(value).all(alike);
+    if constant {
         warnings.push("the image is constant: nothing can be found in it".into());
     }
     let modality = match (declared, picture) {
@@ -47,7 +52,7 @@ pub fn guess_modality(
         (None, true) => None,
         (None, false) => Some(Modality::Ct),
     };
-    if modality == Some(Modality::Ct) && count > 0 {
+    if modality == Some(Modality::Ct) && !constant {
         if low >= 0.0 && high <= 255.0 {
             warnings.push(format!(
                 "a CT should be in Hounsfield units (air about -1000), but values run from {low:.0} to {high:.0}: \
@@ -61,7 +66,7 @@ pub fn guess_modality(
             warnings.push("hardly any voxel lies in the soft-tissue range (-200..300 HU)".into());
         }
     }
-    ModalityGuess { modality, warnings }
+    ModalityGuess { modality, warnings, constant }
 }
 
 #[cfg(test)]
@@ -76,6 +81,7 @@ mod tests {
         let warn = |v| guess_modality(&volume(v), 1.0, 0.0, false, None).warnings;
         assert!(warn(vec![0, 10, 200, 255, 0, 9, 8, 7])[0].contains("Hounsfield"));
         assert!(warn(vec![5; 8])[0].contains("constant"));
+        assert_eq!(warn(vec![-1000; 8]).len(), 1);
         assert!(warn(vec![-1000, 40, 50, 60, -100, 10, 20, 30]).is_empty());
     }
 }

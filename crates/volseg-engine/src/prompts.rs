@@ -43,6 +43,9 @@ pub struct PromptEntry {
     /// How an automatic prompt came about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<serde_json::Value>,
+    /// Keys that mean nothing here: a slip of the pen, or another program's.
+    #[serde(flatten, skip_serializing)]
+    pub others: BTreeMap<String, serde_json::Value>,
 }
 
 /// A prompt for one organ on one slice, in stored pixels.
@@ -95,7 +98,7 @@ impl PromptFile {
 
     /// Checks every entry against the image and turns names into ids.
     ///
-    /// `fallback` names the organ of entries that have none. All entries of a volume must use one plane.
+    /// `fallback` names the organ of entries that have none; without it their text may. All entries of a volume must use one plane.
     ///
     /// # Errors
     /// [`Error::Prompts`] naming the entry (from 0), what was found and what is allowed.
@@ -108,15 +111,26 @@ impl PromptFile {
         let mut set = PromptSet::default();
         for (n, e) in self.prompts.iter().enumerate() {
             let bad = |m: String| Error::Prompts(format!("entry {n}: {m}"));
+            let in_text = || e.text.as_deref().and_then(OrganId::named_in);
             let (organ, named) = match (&e.organ, fallback) {
                 (Some(name), _) => (name.parse().map_err(|e: volseg_geometry::Error| bad(e.to_string()))?, true),
                 (None, Some(organ)) => (organ, false),
-                (None, None) => return Err(bad("names no organ".into())),
+                (None, None) => match in_text() {
+                    Some(organ) => (organ, true),
+                    None => {
+                        return Err(bad(
+                            "names no organ; add one, or say with --organs NAME which label it becomes".into()
+                        ));
+                    }
+                },
             };
             let plane = e.plane.unwrap_or(Plane::Axial);
             if !picture {
                 if *set.plane.get_or_insert(plane) != plane {
-                    return Err(bad(format!("plane {plane:?}, but earlier entries use {:?}", set.plane)));
+                    let first = set.plane.unwrap_or(plane);
+                    return Err(bad(format!(
+                        "found plane {plane}, but entry 0 has {first}: one file holds prompts of one plane; put the others into a second file"
+                    )));
                 }
                 if e.slice.is_none() {
                     return Err(bad("a volume's prompt needs `slice`".into()));
@@ -170,11 +184,14 @@ mod tests {
         let ok =
             resolve(r#"{"version":1,"prompts":[{"organ":"lungs","box":[1,2,30,20.5],"points":[[5,6,1]]}]}"#).unwrap();
         assert_eq!(ok.prompts[0].organ.get(), 16);
+        let by_text = resolve(r#"{"version":1,"prompts":[{"text":"both lungs","boxs":[1]}]}"#).unwrap();
+        assert_eq!(by_text.prompts[0].organ.get(), 16);
         for (json, part) in [
             (r#"{"version":1,"prompts":[{"organ":"lungs","box":[9,2,3,20]}]}"#, "entry 0"),
             (r#"{"version":1,"prompts":[{"organ":"lungs","box":[1,2,300,20]}]}"#, "leaves the slice"),
             (r#"{"version":1,"prompts":[{"organ":"heart"}]}"#, "expected spleen"),
             (r#"{"version":1,"prompts":[{"box":[1,2,3,4]}]}"#, "names no organ"),
+            (r#"{"version":1,"prompts":[{"box":[1,2,3,4],"text":"liver and spleen"}]}"#, "names no organ"),
             (r#"{"version":1,"prompts":[{"organ":"lungs","slice":3}]}"#, "slice 3"),
             (r#"{"version":1,"prompts":[{"organ":"lungs","points":[[5,6,2]]}]}"#, "point"),
         ] {

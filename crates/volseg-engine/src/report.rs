@@ -1,9 +1,10 @@
 //! The run record: what was done to what, by digest and geometry, never by path or patient value.
 
 use crate::statistics::OrganStatistics;
-use crate::{Model, Origin, PromptMode, Request, Segmentation};
+use crate::{Model, Origin, Prompt, PromptMode, Request, Segmentation};
 use serde::Serialize;
 use serde_json::json;
+use volseg_geometry::Plane;
 use volseg_io::Image;
 
 /// Seconds of wall time by stage.
@@ -63,6 +64,28 @@ impl ThresholdCounts {
     }
 }
 
+/// A prompt of a file or of true labels, in stored pixels, without its words: people write anything into them.
+#[derive(Clone, Debug, Serialize)]
+pub struct GivenPrompt {
+    /// Organ name.
+    pub organ: String,
+    /// Stored slice index.
+    pub slice: usize,
+    /// x0, y0, x1, y1, half-open.
+    #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<[f32; 4]>,
+    /// x, y, 1 inside or 0 outside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<[f32; 3]>,
+}
+
+impl From<&Prompt> for GivenPrompt {
+    fn from(p: &Prompt) -> Self {
+        let bounds = p.bounds.map(|b| [b.x0, b.y0, b.x1, b.y1]);
+        Self { organ: p.organ.to_string(), slice: p.slice, bounds, points: p.points.clone() }
+    }
+}
+
 /// The record; serialised as JSON (schema `volseg.run/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct RunReport {
@@ -88,6 +111,12 @@ pub struct RunReport {
     pub config_sha256: String,
     /// `organ`, `file`, `oracle` or `chain`.
     pub prompts: String,
+    /// Slicing plane of the prompts; for volumes whose prompts were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plane: Option<Plane>,
+    /// The prompts of a file or of true labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<Vec<GivenPrompt>>,
     /// How automatic prompts came about, one entry a prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain: Option<serde_json::Value>,
@@ -147,6 +176,16 @@ impl RunReport {
             weights_sha256: model.sha256().into(),
             config_sha256: volseg_io::sha256(settings.to_string().as_bytes()),
             prompts: request.prompts.name().into(),
+            plane: match &request.prompts {
+                PromptMode::Given { prompts, .. } => prompts.plane,
+                PromptMode::Organ => None,
+            },
+            given: match &request.prompts {
+                PromptMode::Given { prompts, origin: Origin::File | Origin::Oracle } => {
+                    Some(prompts.prompts.iter().map(GivenPrompt::from).collect())
+                }
+                _ => None,
+            },
             chain: match &request.prompts {
                 PromptMode::Given { origin: Origin::Chain(trace), .. } => Some(trace.clone()),
                 _ => None,

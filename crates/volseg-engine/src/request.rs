@@ -1,4 +1,4 @@
-use crate::PromptSet;
+use crate::{Prompt, PromptSet};
 use candle_core::Device;
 use volseg_geometry::{Modality, OrganId, Plane, Window};
 use volseg_model::Params;
@@ -45,6 +45,22 @@ impl Model {
             Self::Embedded { .. } => "embedded",
             Self::Sam { model, .. } => model.arch().name(),
         }
+    }
+
+    /// Whether a prompt says anything to the network: where to look, an organ it knows by name, or a text it reads.
+    #[must_use]
+    pub fn understands(&self, prompts: &PromptSet, prompt: &Prompt) -> bool {
+        let placed = prompt.bounds.is_some() || !prompt.points.is_empty();
+        placed
+            || match self {
+                Self::Embedded { network, .. } => {
+                    prompt.named && usize::from(prompt.organ.get()) <= network.config.organs
+                }
+                Self::Sam { model, .. } => {
+                    let read = |text| prompts.texts.contains_key(text);
+                    model.config().text.is_some() && prompt.text.as_ref().is_some_and(read)
+                }
+            }
     }
 
     /// Digest of the weights.
@@ -105,6 +121,9 @@ const GPU_SLICES: usize = 16;
 pub struct Request {
     /// Organs to look for; `None` takes those of the modality (or of the prompts).
     pub organs: Option<Vec<OrganId>>,
+    /// Of the organs that were asked for by name, look for those that the image's modality has, if there are any: for archives of
+    /// several modalities. Else an organ that cannot be found is an error.
+    pub skip_unknown: bool,
     /// `None` looks at the image.
     pub modality: Option<Modality>,
     /// Slicing plane of volumes; `None` is axial.
@@ -149,6 +168,7 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             organs: None,
+            skip_unknown: false,
             modality: None,
             plane: None,
             window: None,

@@ -3,6 +3,7 @@
 use crate::body::stack_of;
 use crate::outcome::{Observer, Segmentation, Stage};
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
+use crate::segment::workers;
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, guess_modality};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -58,14 +59,10 @@ pub(crate) fn segment(
     slices.dedup();
     let voxels: usize = dim.iter().product();
     let at_once = request.at_once(model.is_on_gpu());
-    if let Some(allowed) = request.memory {
-        let probabilities = if request.keep_probabilities { voxels * organs.len() * 4 } else { 0 };
-        // Weights are already loaded; each worker holds the activations of one slice.
-        let needed = (voxels + probabilities + threads * at_once * (400 << 20)) as u64;
-        if needed > allowed {
-            return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
-        }
-    }
+    let kept = if request.keep_probabilities { voxels * organs.len() * 4 } else { 0 };
+    // Weights are already loaded; each worker holds the activations of one slice.
+    let needed = |slices_in_work: usize| (voxels + kept + slices_in_work * (400 << 20)) as u64;
+    let (threads, at_once) = workers(request.memory, (threads, at_once), needed)?;
     let mut labels: LabelMap = Volume::zeros(dim, *volume.affine())?;
     let mut candidates: Vec<(f32, LabelMap)> = Vec::new();
     if request.candidates {

@@ -68,7 +68,7 @@ pub fn segment(
     if plane.is_some_and(|p| p != Plane::Axial) && modality == Modality::Ct {
         warnings.push("the embedded model was trained on axial slices; other planes are untested".into());
     }
-    let organs = match (&request.organs, &request.prompts) {
+    let mut organs = match (&request.organs, &request.prompts) {
         (Some(list), _) => list.clone(),
         (None, PromptMode::Organ) => organs_of(modality),
         (None, PromptMode::Given { prompts, .. }) => {
@@ -80,6 +80,9 @@ pub fn segment(
     };
     if let PromptMode::Organ = request.prompts {
         let known = organs_of(modality);
+        if request.skip_unknown && organs.iter().any(|o| known.contains(o)) {
+            organs.retain(|o| known.contains(o));
+        }
         if let Some(o) = organs.iter().find(|o| !known.contains(o)) {
             return Err(Error::Request(format!(
                 "the embedded model cannot find {o} in this modality by name; it knows {}. Give a box or points with --prompts",
@@ -90,13 +93,14 @@ pub fn segment(
     let view =
         View::new(volume, image.slope, image.intercept, stack, modality, request.window, network.config.side, picture);
     let at_once = request.at_once(!network.device().is_cpu()).min(stack.slices.max(1));
-    let needed = plan_bytes(dim, stack.slices, organs.len(), network.config.side, threads * at_once, request);
-    if let Some(allowed) = request.memory
-        && needed > allowed
-    {
-        return Err(Error::Memory { needed_mib: needed >> 20, allowed_mib: allowed >> 20 });
-    }
-    let mut answers = run(network, image, &view, &organs, request, (threads, at_once), observer)?;
+    let needed =
+        |slices_in_work| plan_bytes(dim, stack.slices, organs.len(), network.config.side, slices_in_work, request);
+    let workers = workers(request.memory, (threads, at_once), needed)?;
+    let mut answers = if guess.constant {
+        vec![Vec::new(); stack.slices]
+    } else {
+        run(network, image, &view, &organs, request, workers, observer)?
+    };
     let network_s = began.elapsed().as_secs_f64();
     observer.progress(Stage::Assemble, 0, 1);
     let spacing = volume.affine().spacing_mm()[stack.frame.axes[2]];
@@ -168,6 +172,23 @@ fn plan_bytes(dim: [usize; 3], slices: usize, organs: usize, side: usize, thread
     voxels + kept + workers_bytes(threads) + probabilities
 }
 
+/// As many threads and slices a thread as fit into the allowed memory: fewer slices first, then fewer threads. Labels are the same
+/// at any number. `needed` tells the bytes for a number of slices in work.
+///
+/// # Errors
+/// [`Error::Memory`] if one slice at a time is too much.
+pub(crate) fn workers(
+    allowed: Option<u64>,
+    (threads, at_once): (usize, usize),
+    needed: impl Fn(usize) -> u64,
+) -> Result<(usize, usize), Error> {
+    let Some(allowed) = allowed else { return Ok((threads, at_once)) };
+    let mut fewer = (1..=at_once).rev().map(|n| (threads, n)).chain((1..threads).rev().map(|t| (t, 1)));
+    fewer
+        .find(|(t, n)| needed(t * n) <= allowed)
+        .ok_or_else(|| Error::Memory { needed_mib: needed(1).div_ceil(1 << 20), allowed_mib: allowed >> 20 })
+}
+
 /// What the workers of the embedded network need, whatever the case.
 pub(crate) fn workers_bytes(threads: usize) -> u64 {
     (160 << 20) * threads as u64 + (64 << 20)
@@ -201,7 +222,7 @@ fn run(
         let asked: Vec<(usize, Question<'_>)> = part
             .zip(&prompts)
             .filter_map(|(slice, mine)| match request.prompts {
-                PromptMode::Organ if skip(slice) => None,
+                PromptMode::Organ if skip(slice) || view.is_blank(&image.volume, slice) => None,
                 PromptMode::Organ => Some((slice, Question::Organs(organs))),
                 PromptMode::Given { .. } if mine.is_empty() => None,
                 PromptMode::Given { .. } => Some((slice, Question::Prompts(mine))),
@@ -287,4 +308,21 @@ fn confidence(answers: &[Vec<Answer>], organs: &[OrganId]) -> Vec<SliceConfidenc
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_allowance_takes_fewer_workers() {
+        let needed = |n: usize| 10 + 5 * n as u64;
+        let plan = |allowed| workers(allowed, (4, 3), needed).ok();
+        assert_eq!(plan(None), Some((4, 3)));
+        assert_eq!(plan(Some(70)), Some((4, 3)));
+        assert_eq!(plan(Some(69)), Some((4, 2)));
+        assert_eq!(plan(Some(29)), Some((3, 1)));
+        assert_eq!(plan(Some(15)), Some((1, 1)));
+        assert_eq!(plan(Some(14)), None);
+    }
 }

@@ -48,6 +48,36 @@ impl OrganId {
         self.0
     }
 
+    /// The organ that a text names, whatever stands around its name; `None` if it names none or several.
+    ///
+    /// ```
+    /// # use volseg_geometry::OrganId;
+    /// assert_eq!(OrganId::named_in("CT of the right kidney").map(OrganId::get), Some(2));
+    /// assert_eq!(OrganId::named_in("liver and spleen"), None);
+    /// ```
+    #[must_use]
+    pub fn named_in(text: &str) -> Option<Self> {
+        let words: String =
+            text.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+        let mut rest = format!("_{words}_");
+        let mut names: Vec<(&str, Self)> =
+            ORGANS.iter().flat_map(|o| o.aliases.iter().chain([&o.name]).map(|&name| (name, o.id))).collect();
+        // Long names first: a right kidney is not also a kidney.
+        names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        let mut found = None;
+        for (name, id) in names {
+            let name = format!("_{name}_");
+            if rest.contains(&name) {
+                if found.is_some_and(|f| f != id) {
+                    return None;
+                }
+                found = Some(id);
+                rest = rest.replace(&name, "_ _");
+            }
+        }
+        found
+    }
+
     /// What is known of it.
     #[must_use]
     pub fn organ(self) -> &'static Organ {
@@ -137,6 +167,16 @@ mod tests {
             }
         }
         assert_eq!("Kidney Right".parse::<OrganId>().unwrap().get(), 2);
+        for (text, id) in [
+            ("A photo of the Liver.", Some(6)),
+            ("urinary bladder, full", Some(14)),
+            ("gall bladder", Some(4)),
+            ("breast tumor", Some(17)),
+            ("liver tumor", None),
+            ("delivery", None),
+        ] {
+            assert_eq!(OrganId::named_in(text).map(OrganId::get), id, "{text}");
+        }
         assert!("spline".parse::<OrganId>().unwrap_err().to_string().contains("spleen"));
     }
 }

@@ -23,6 +23,16 @@ impl Plane {
     }
 }
 
+impl std::fmt::Display for Plane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Axial => "axial",
+            Self::Coronal => "coronal",
+            Self::Sagittal => "sagittal",
+        })
+    }
+}
+
 impl FromStr for Plane {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 /// A file that appears whole or not at all: written beside its place with mode 0600, flushed to disk, then renamed.
 ///
@@ -29,7 +29,7 @@ pub struct AtomicFile {
     _listed: Listed,
 }
 
-/// Files that were started and not committed yet.
+/// Files and folders that were started and not committed yet.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
@@ -46,19 +46,51 @@ impl Drop for Listed {
     }
 }
 
-/// Removes the files that are being written. From then on no file can be started or finished: for a process that was told
+/// A folder for what is not whole yet, gone with all that is in it when dropped.
+#[derive(Debug)]
+pub struct ScratchFolder {
+    folder: TempDir,
+    _listed: Listed,
+}
+
+impl ScratchFolder {
+    /// Makes one in `parent`, so that what becomes whole can be moved beside it by name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if `parent` cannot be written.
+    pub fn create(parent: &Path) -> Result<Self> {
+        let mut list = unfinished();
+        let folder = tempfile::Builder::new()
+            .prefix(".volseg-")
+            .suffix(".part")
+            .tempdir_in(parent)
+            .map_err(|e| Error::io("write", parent)(e.kind().into()))?;
+        list.insert(folder.path().to_owned());
+        let _listed = Listed(folder.path().to_owned());
+        drop(list);
+        Ok(Self { folder, _listed })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes the files and folders that are being written. From then on no file can be started or finished: for a process that was told
 /// to stop and ends now.
 pub fn abandon_outputs() {
     let held = unfinished();
     for path in held.iter() {
-        let _ = fs::remove_file(path);
+        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
     }
     // Whoever starts a file or finishes one waits for this lock, until the process ends.
     std::mem::forget(held);
 }
 
 impl AtomicFile {
-    /// Starts a file that will stand at `path`. A link there is followed.
+    /// Starts a file that will stand at `path`. A link there is followed; folders that are missing are made.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be written or `path` is a folder or a device.
@@ -69,8 +101,11 @@ impl AtomicFile {
             return Err(cannot()(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
         let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(cannot())?;
         let mut list = unfinished();
-        let file = tempfile::Builder::new().prefix(".volseg-").suffix(".part").tempfile_in(folder).map_err(cannot())?;
+        let made = tempfile::Builder::new().prefix(".volseg-").suffix(".part").tempfile_in(folder);
+        // The kind alone: the error's own text names a file that nobody asked for.
+        let file = made.map_err(|e| cannot()(e.kind().into()))?;
         list.insert(file.path().to_owned());
         let _listed = Listed(file.path().to_owned());
         drop(list);

@@ -33,6 +33,7 @@ pub struct Image {
     pub(crate) picture: bool,
     pub(crate) origin: Option<std::sync::Arc<crate::dicom::Origin>>,
     pub(crate) rgb: Option<Vec<u8>>,
+    pub(crate) lost: Option<&'static str>,
     pub(crate) indices: Option<Vec<u8>>,
 }
 
@@ -55,6 +56,7 @@ impl Image {
             picture: false,
             origin: None,
             rgb: None,
+            lost: None,
             indices: None,
         }
     }
@@ -87,6 +89,13 @@ impl Image {
     #[must_use]
     pub fn rgb(&self) -> Option<&[u8]> {
         self.rgb.as_deref()
+    }
+
+    /// What of the file's pixels no output can hold, since it was not read: transparency, colours of more than 8 bits or of several
+    /// slices.
+    #[must_use]
+    pub fn lost(&self) -> Option<&'static str> {
+        self.lost
     }
 
     /// The label map that a coloured PNG with a palette is: its voxels become the numbers of the palette's colours, as Pascal VOC and

@@ -40,7 +40,7 @@ mod source;
 mod survey;
 mod voxels;
 
-pub use atomic::{AtomicFile, abandon_outputs};
+pub use atomic::{AtomicFile, ScratchFolder, abandon_outputs};
 pub use dicom::{DicomOptions, SegForm, write_dicom_seg, write_rtstruct};
 pub use digest::{sha256, sha256_file, sha256_files};
 pub use error::{Error, Result};

@@ -46,14 +46,17 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
         picture.apply_orientation(turned);
         warnings.push("the picture was turned as its EXIF orientation says".into());
     }
-    if picture.color().has_alpha() {
+    let mut lost = None;
+    if transparent(&picture) {
         warnings.push("transparency was ignored".into());
+        lost = Some("transparency");
     }
     if several(kind, bytes) {
         warnings.push("the first of several pictures in the file was read".into());
     }
     let dim = [picture.width() as usize, picture.height() as usize, 1];
     let mut rgb = None;
+    let mut coloured = false;
     let volume: AnyVolume = match picture {
         DynamicImage::ImageLuma8(p) => slice(p.into_raw(), dim)?,
         DynamicImage::ImageLumaA8(p) => slice(p.pixels().map(|p| p.0[0]).collect::<Vec<u8>>(), dim)?,
@@ -61,10 +64,12 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
         DynamicImage::ImageLumaA16(p) => slice(p.pixels().map(|p| p.0[0]).collect::<Vec<u16>>(), dim)?,
         DynamicImage::ImageRgb16(_) | DynamicImage::ImageRgba16(_) => {
             let p = picture.into_rgb16();
+            coloured = p.pixels().any(|p| p.0[0] != p.0[1] || p.0[1] != p.0[2]);
             slice(p.pixels().map(|p| grey(p.0.map(u32::from)) as u16).collect::<Vec<u16>>(), dim)?
         }
         DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_) => {
             let p = picture.into_rgb32f();
+            coloured = p.pixels().any(|p| p.0[0] != p.0[1] || p.0[1] != p.0[2]);
             let grey = |[r, g, b]: [f32; 3]| if r == g && g == b { r } else { 0.299 * r + 0.587 * g + 0.114 * b };
             slice(p.pixels().map(|p| grey(p.0)).collect::<Vec<f32>>(), dim)?
         }
@@ -78,7 +83,12 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
             slice(grey, dim)?
         }
     };
+    if coloured {
+        warnings.push(GREYED.into());
+        lost = Some("colours of more than 8 bits");
+    }
     let mut image = Image::from_volume(volume);
+    image.lost = lost;
     image.picture = true;
     if rgb.is_some() && kind == ImageFormat::Png && turned == Orientation::NoTransforms {
         image.indices = palette_indices(bytes, options);
@@ -87,6 +97,18 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
     image.warnings = warnings;
     image.format = Some(FORMAT);
     Ok(image)
+}
+
+/// Whether any pixel is not opaque.
+fn transparent(picture: &DynamicImage) -> bool {
+    match picture {
+        DynamicImage::ImageLumaA8(p) => p.pixels().any(|p| p.0[1] < u8::MAX),
+        DynamicImage::ImageRgba8(p) => p.pixels().any(|p| p.0[3] < u8::MAX),
+        DynamicImage::ImageLumaA16(p) => p.pixels().any(|p| p.0[1] < u16::MAX),
+        DynamicImage::ImageRgba16(p) => p.pixels().any(|p| p.0[3] < u16::MAX),
+        DynamicImage::ImageRgba32F(p) => p.pixels().any(|p| p.0[3] < 1.0),
+        _ => false,
+    }
 }
 
 /// The numbers of the colours of a PNG with a palette, pixel by pixel; `None` for any other.

@@ -26,6 +26,13 @@ enum Command {
     Merge(merge::Args),
 }
 
+impl Args {
+    /// A run finishes what it writes before it stops.
+    pub(crate) fn minds_signals(&self) -> bool {
+        matches!(self.command, Command::Run(_))
+    }
+}
+
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Run(args) => run::run(args, global),

@@ -5,8 +5,9 @@ use crate::{
     dicom_out::{self, DicomForm},
     exit::{ExitCode, usage_error},
     global::{Global, Level},
-    inputs, interrupt,
+    inputs,
 };
+use anyhow::anyhow;
 use std::path::PathBuf;
 use volseg_io::{Error, Format, ReadOptions, Series};
 
@@ -37,10 +38,12 @@ pub(crate) struct Args {
     /// Which volume of a file with several, from 0
     #[arg(long, value_name = "N")]
     frame: Option<usize>,
+    /// Of an image with colours or transparency, write the grey values
+    #[arg(long)]
+    grey: bool,
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    interrupt::leave_nothing_half_written()?;
     // Before a long read: a wrong ending is a usage error.
     let format = Format::of_output(&args.output).map_err(|e| usage_error(e.to_string()))?;
     apart::check([("the input", args.input.as_path())], [("-o", Some(&args.output))])?;
@@ -50,6 +53,13 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options =
         ReadOptions { series: args.series.as_deref().map(Series::parse), frame: args.frame, ..ReadOptions::default() };
     let image = inputs::read(&args.input, &options)?;
+    let colours = (image.rgb().is_some() && format != Format::Png).then_some("colours");
+    if let (Some(what), false) = (image.lost().or(colours), args.grey) {
+        return Err(anyhow!(
+            "{} cannot hold the {what} of this image; --grey writes its grey values alone",
+            args.output.extension().unwrap_or_default().display()
+        ));
+    }
     for warning in &image.warnings {
         global.log(Level::Warn, warning);
     }

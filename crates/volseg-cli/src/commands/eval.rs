@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// Which files of the folders: a name with * and ?, or two as GT:PRED with {case} in each
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<String>,
-    /// Scored labels: ids (1,2,3; regions as 1+2) or a table of id, name, tolerance, group (JSON, CSV) [default: all that occur]
+    /// Scored labels: ids (1,2,3; regions as 1+2), organs (liver,spleen: the ids of `volseg organs`) or a table of id, name, tolerance, group (JSON, CSV) [default: all that occur]
     #[arg(long, value_name = "LIST|FILE")]
     labels: Option<String>,
     /// Unions of ids to score, beside --labels or alone: core=1+3,whole=1+2+3
@@ -125,7 +125,7 @@ pub(crate) struct Args {
     /// Go on when a case fails, leave it out, and end with exit code 3
     #[arg(long)]
     allow_failed: bool,
-    /// Write everything as JSON
+    /// Write everything as JSON; - is the terminal, in place of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write one row per case and label
@@ -191,8 +191,10 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     for w in &summary.warnings {
         global.log(Level::Warn, w);
     }
+    let code = if summary.failed.is_empty() { ExitCode::Done } else { ExitCode::SomeFailed };
     let mut files = Vec::new();
-    if let Some(path) = &args.json {
+    let to_stdout = args.json.as_ref().is_some_and(|p| p.as_os_str() == "-");
+    if let Some(path) = args.json.as_ref().filter(|_| !to_stdout) {
         files.push((path.clone(), json::eval(&summary, &plan)?));
     }
     if let Some(path) = &args.csv {
@@ -206,8 +208,12 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     write_all(&files)?;
+    if to_stdout {
+        global.print(String::from_utf8_lossy(&json::eval(&summary, &plan)?))?;
+        return Ok(code);
+    }
     global.say(text::terminal(&summary, &plan).trim_end())?;
-    Ok(if summary.failed.is_empty() { ExitCode::Done } else { ExitCode::SomeFailed })
+    Ok(code)
 }
 
 /// Writes all files or none: each under another name first, then renamed.

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use volseg_geometry::{AnyVolume, LabelMap, OrganId};
-use volseg_io::Image;
+use volseg_io::{Image, ScratchFolder};
 use volseg_phantom::{CtOptions, PicturePhantom, Size, breast_ultrasound, chest_xray, ct_abdomen};
 
 /// Most cases of a data set: file names have four digits.
@@ -92,10 +92,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     // All of it is made beside its place and moved there at the end.
     let parent = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).with_context(|| format!("could not make {}", parent.display()))?;
-    let stage = tempfile::Builder::new()
-        .prefix(".volseg-phantom-")
-        .tempdir_in(parent)
-        .with_context(|| format!("could not write in {}", parent.display()))?;
+    let stage = ScratchFolder::create(parent)?;
     let summary = match (args.dataset, args.cases) {
         (Some(Layout::Amos), Some(cases)) => {
             if !(1..=MOST_CASES).contains(&cases) {

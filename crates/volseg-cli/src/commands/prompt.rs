@@ -1,6 +1,6 @@
 //! `volseg prompt`: boxes and points for an image with nobody to give them.
 
-use crate::chain::{Ask, ChainArgs, PromptMaker, entries, overlay, words::WordArgs};
+use crate::chain::{Ask, ChainArgs, PromptMaker, entries, guess, overlay, words::WordArgs};
 use crate::{
     apart,
     exit::{ExitCode, usage_error},
@@ -86,6 +86,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let outputs = [("-o", Some(&args.output)), ("--save-saliency", args.save_saliency.as_ref())];
     apart::check([("the input", args.input.as_path())], outputs)?;
+    args.overlay.iter().try_for_each(|folder| apart::writable(folder))?;
     let words = args.words.open(&args.chain)?;
     let maker = args.chain.maker(global)?;
     let image = inputs::image(&args.input, args.series.as_deref())?;
@@ -93,6 +94,15 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         global.log(Level::Warn, w);
     }
     let (targets, request) = maker.plan(&image, &ask)?;
+    for w in guess(&image, Some(request.modality)).warnings {
+        global.log(Level::Warn, w);
+    }
+    for t in targets.iter().filter(|t| t.organ.is_none() && OrganId::named_in(&t.text).is_none()) {
+        global.log(
+            Level::Warn,
+            format_args!("--text {:?} names no organ with a label: `segment` will need --organs NAME for its prompts", t.text),
+        );
+    }
     if let (Some(allowed), Some(_)) = (global.memory, &args.save_saliency) {
         let needed = image.volume.dim().iter().product::<usize>() as u64 * targets.len() as u64 * 4;
         if needed > allowed {
@@ -170,21 +180,13 @@ fn write(
     entries: &[PromptEntry],
     checked: &[Sensitivity],
 ) -> anyhow::Result<()> {
-    let made = |folder: &std::path::Path| {
-        std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))
-    };
-    for file in [Some(&args.output), args.save_saliency.as_ref()].into_iter().flatten() {
-        if let Some(folder) = file.parent().filter(|f| !f.as_os_str().is_empty()) {
-            made(folder)?;
-        }
-    }
     if let Some(path) = &args.save_saliency {
         let maps = chain.saliency.take().unwrap_or_default();
         volseg_io::write_f32(path, &maps, targets.len(), image)
             .with_context(|| format!("could not write {}", path.display()))?;
     }
     if let Some(folder) = &args.overlay {
-        made(folder)?;
+        std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         for (prompt, entry) in chain.prompts.iter().zip(entries) {
             let name = entry.organ.clone().unwrap_or_else(|| format!("text{}", prompt.target + 1));
             if let Some(canvas) = overlay::draw(prompt) {

@@ -7,14 +7,14 @@ use crate::{
     dicom_out::DicomForm,
     exit::{ExitCode, usage_error},
     global::{Global, Level},
-    inputs, interrupt,
+    inputs,
     request::{RequestArgs, load_model},
 };
 use asked::prompt_mode;
 use indicatif::ProgressBar;
 use outputs::write_all;
 use std::{path::PathBuf, time::Instant};
-use volseg_engine::{Observer, Request, Stage, segment};
+use volseg_engine::{Observer, PromptMode, Request, Stage, segment};
 
 /// Find organs in a CT, an X-ray or an ultrasound
 #[derive(clap::Args)]
@@ -77,7 +77,6 @@ impl Observer for Bar {
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    interrupt::leave_nothing_half_written()?;
     let mut request = Request {
         keep_probabilities: args.save_probabilities.is_some(),
         candidates: args.candidates.is_some(),
@@ -93,6 +92,13 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let read_s = began.elapsed().as_secs_f64();
     let model = load_model(&args.ask.model, &global.network_device()?, global.precision)?;
     request.prompts = prompt_mode(&args, &image, &model, &mut request, global)?;
+    let unprompted = matches!(&request.prompts, PromptMode::Given { prompts, .. } if prompts.prompts.is_empty());
+    if request.keep_probabilities && request.organs.is_none() && unprompted {
+        return Err(usage_error("--save-probabilities: there is no prompt and so no organ; say which one with --organs"));
+    }
+    let [x, y, z] = image.volume.dim();
+    let by = request.prompts.name();
+    global.log(Level::Info, format_args!("{x} x {y} x {z} voxels, model {}, prompts {by}", model.name()));
     let bar = Bar(global.bar(1, "slices"));
     let mut result = segment(&image, &model, &request, global.threads, &bar).map_err(|e| match e {
         volseg_engine::Error::Request(text) | volseg_engine::Error::Prompts(text) => usage_error(text),
@@ -101,6 +107,12 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     bar.0.finish_and_clear();
     for w in &result.warnings {
         global.log(Level::Warn, w);
+    }
+    for c in &result.confidence {
+        global.log(
+            Level::Debug,
+            format_args!("{}: {} slices, mean predicted IoU {:.2}, least {:.2} in slice {}", c.organ, c.slices, c.mean_predicted_iou, c.weakest_predicted_iou, c.weakest_slice),
+        );
     }
     result.timings.read_s = read_s;
     write_all(&args, &image, &model, &request, &mut result, global, began)?;

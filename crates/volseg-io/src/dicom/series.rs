@@ -139,6 +139,7 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
     image.picture = layers == 1 && !placed;
     if rgb.is_some() && layers > 1 || kind == VoxelKind::U8 && pixels.samples == 3 {
         warnings.push("colours were turned into grey values".into());
+        image.lost = (layers > 1).then_some("colours");
     }
     image.rgb = if layers == 1 { rgb } else { None };
     image.modality = modality(&first.modality());

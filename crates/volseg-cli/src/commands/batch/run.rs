@@ -14,6 +14,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
+use volseg_engine::Request;
 use volseg_engine::batch::{
     Balance, Job, Monitor, OutputChoice, Progress, Shard, SiteKey, Stale, Tally, run as work, shards_of,
 };
@@ -141,7 +142,7 @@ impl Monitor for Lines<'_> {
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let env = |name: &str| std::env::var(name).ok();
     let shard = Shard::parse(&args.shard, args.shards, &env).map_err(|e| usage_error(e.to_string()))?;
-    let request = args.ask.request(global)?;
+    let request = Request { skip_unknown: true, ..args.ask.request(global)? };
     let manifest = manifest(&args.manifest)?;
     let shards = shards_of(&manifest.cases, shard.of, args.balance);
     let mine: Vec<_> =

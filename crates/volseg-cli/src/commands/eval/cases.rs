@@ -9,7 +9,11 @@ use super::{
 use crate::global::{Global, Level};
 use anyhow::{Context, bail};
 use rayon::prelude::*;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use volseg_geometry::OrganId;
 use volseg_metrics::{CaseScores, GridRules, Labels, align, evaluate as score};
 
 /// A scored case.
@@ -22,6 +26,8 @@ pub(super) struct Case {
     pub(super) other: Option<CaseScores>,
     pub(super) alignment: &'static str,
     pub(super) picture: bool,
+    /// Names of labels in the files, those of the ground truth first.
+    pub(super) names: BTreeMap<u32, String>,
     pub(super) missing: bool,
     pub(super) warnings: Vec<String>,
     /// Where most voxels are wrong; `None` if none is, or nobody asked.
@@ -76,6 +82,7 @@ fn one(files: &Files, plan: &Plan) -> anyhow::Result<Case> {
     let (gt, pred) = (gt?, pred?);
     let reading = start.elapsed();
     let mut warnings = gt.warnings.clone();
+    let names = names(&gt, pred.as_ref(), plan, &mut warnings);
     let flat = gt.picture || plan.flat;
     let slices = gt.labels.dim()[2];
     if flat && slices != 1 {
@@ -89,6 +96,10 @@ fn one(files: &Files, plan: &Plan) -> anyhow::Result<Case> {
     }
     let mut settings = plan.settings.clone();
     settings.flat = flat;
+    if flat {
+        // Pixels are the unit of pictures unless someone says how large they are (specs: metrics.md section 3d).
+        settings.spacing.get_or_insert([1.0; 3]);
+    }
     let mut run = |loaded: Option<Loaded>| -> anyhow::Result<_> {
         let Some(loaded) = loaded else {
             let empty = Labels::empty(gt.labels.dim(), *gt.labels.affine())?;
@@ -123,9 +134,26 @@ fn one(files: &Files, plan: &Plan) -> anyhow::Result<Case> {
         other,
         alignment,
         picture: flat,
+        names,
         missing: files.pred.is_none(),
         warnings,
         slice: plan.pictures.then(|| Slice::worst(&gt.labels, &shown)).flatten(),
         times: [reading, start.elapsed().saturating_sub(reading)],
     })
+}
+
+/// Names of the labels by their files. Ids of a map are not those of the file any more.
+fn names(gt: &Loaded, pred: Option<&Loaded>, plan: &Plan, warnings: &mut Vec<String>) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::new();
+    if plan.selection.gt_map.to.is_empty() {
+        names.extend(gt.names.iter().cloned());
+    }
+    let organ = |name: &str| name.parse().map_or_else(|_| name.to_lowercase(), |id: OrganId| id.to_string());
+    for (id, name) in pred.filter(|_| plan.selection.pred_map.to.is_empty()).iter().flat_map(|p| &p.names) {
+        let other = names.entry(*id).or_insert_with(|| name.clone());
+        if organ(other) != organ(name) {
+            warnings.push(format!("label {id} is {other} in the ground truth's file and {name} in the prediction's (--pred-map)"));
+        }
+    }
+    names
 }

@@ -15,6 +15,8 @@ pub(super) struct Loaded {
     pub(super) labels: Labels,
     /// A picture: it has no place in space, and its spacing is pixels.
     pub(super) picture: bool,
+    /// Ids with their names, if the file holds them.
+    pub(super) names: Vec<(u32, String)>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -31,8 +33,14 @@ pub(super) fn load(path: &Path, which: &str, plan: &Plan) -> anyhow::Result<Load
         bail!("{which} is a coloured picture, expected one grey channel of label ids, or a PNG whose palette has them");
     }
     let picture = image.is_picture();
+    // Editors number what nobody named: Segment_1.
+    let placeholder = |name: &str| {
+        name.strip_prefix("Segment").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || " _".contains(c)))
+    };
+    let named = image.labels.iter().filter(|l| !placeholder(&l.name));
+    let names = named.map(|l| (l.value, l.name.clone())).collect();
     let volume = if picture { two_values(image.volume) } else { image.volume };
-    Ok(Loaded { labels: Labels::new(volume, image.slope, image.intercept, which)?, picture, warnings })
+    Ok(Loaded { labels: Labels::new(volume, image.slope, image.intercept, which)?, picture, names, warnings })
 }
 
 /// Refuses a `pixdim` that is no length, even where the affine is usable: the two disagree on what a millimetre is.

@@ -75,7 +75,7 @@ impl Summary {
         }
         let pixels = plan.settings.spacing.is_none() && cases.iter().all(|c| c.picture);
         let mut summary = Self {
-            names: sets.iter().map(|s| plan.table.names.get(s).cloned().unwrap_or_else(|| text(s))).collect(),
+            names: sets.iter().map(|s| plan.table.names.get(s).or(in_files(&cases, s)).cloned().unwrap_or_else(|| text(s))).collect(),
             failed: done.failures.into_iter().map(|f| (f.case, format!("{:#}", f.error))).collect(),
             unit: if pixels { "px" } else { "mm" },
             cases,
@@ -166,6 +166,14 @@ impl Summary {
         }
         out
     }
+}
+
+/// The name of an id on which all files agree that have one.
+fn in_files<'a>(cases: &'a [Case], set: &[u32]) -> Option<&'a String> {
+    let [id] = set else { return None };
+    let mut names = cases.iter().filter_map(|c| c.names.get(id));
+    let first = names.next()?;
+    names.all(|n| n == first).then_some(first)
 }
 
 /// The value that a label gives to means; NaN if it does not count.

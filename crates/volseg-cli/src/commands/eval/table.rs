@@ -86,17 +86,28 @@ fn ids(text: &str) -> anyhow::Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// `1,2,3`, a JSON or a CSV file.
+/// `1,2,3`, organs by name with their own ids, a JSON or a CSV file.
 pub(super) fn labels(given: &str) -> anyhow::Result<Table> {
     let mut table = Table::default();
     if !given.is_empty() && given.chars().all(|c| c.is_ascii_digit() || ",+ ".contains(c)) {
         for part in given.split(',') {
-            table.add(ids(part)?, Entry::default())?;
+            let ids = ids(part)?;
+            if ids == [0] {
+                bail!("found 0, expected ids from 1 on: 0 is the background, which is not scored");
+            }
+            table.add(ids, Entry::default())?;
+        }
+        return Ok(table);
+    }
+    let organs = || given.split(',').map(str::parse).collect::<Result<Vec<OrganId>, _>>();
+    if let (false, Ok(organs)) = (Path::new(given).exists(), organs()) {
+        for organ in organs {
+            table.add(vec![organ.get().into()], Entry { name: Some(organ.to_string()), ..Entry::default() })?;
         }
         return Ok(table);
     }
     let content = std::fs::read_to_string(given)
-        .with_context(|| format!("expected ids (1,2,1+3) or a table; the file {given:?} cannot be read"))?;
+        .with_context(|| format!("expected ids (1,2,1+3), organs (liver,spleen) or a table; the file {given:?} cannot be read"))?;
     if content.trim_start().starts_with(['{', '[']) {
         json(&content, &mut table)?;
     } else {

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
-use volseg_engine::{Model, Origin, Per, PromptFile, PromptMode, PromptSet, Request, boxes_from, points_from};
+use volseg_engine::{Model, ORACLE_MIN_PIXELS, Origin, Per, PromptFile, PromptMode, PromptSet, Request, boxes_from, points_from};
 use volseg_geometry::{OrganId, Plane, SliceStack};
 use volseg_io::Image;
 use volseg_model::clip::ClipModel;
@@ -55,9 +55,36 @@ pub(crate) fn prompt_mode(
         )));
     }
     let file = PromptFile::read(path).map_err(|e| usage_error(e.to_string()))?;
+    for (n, key) in file.prompts.iter().enumerate().flat_map(|(n, e)| e.others.keys().map(move |k| (n, k))) {
+        let known = "organ, plane, slice, box, points, text";
+        global.log(Level::Warn, format_args!("prompts: entry {n}: {key:?} is not read; expected some of {known}"));
+    }
     let mut prompts = file.resolve(stack, picture, only).map_err(|e| usage_error(e.to_string()))?;
     read_texts(&mut prompts, model, None, global)?;
+    let all = prompts.clone();
+    prompts.prompts.retain(|p| model.understands(&all, p));
+    let lost = all.prompts.len() - prompts.prompts.len();
+    if lost > 0 {
+        global.log(
+            Level::Warn,
+            format_args!("prompts: {lost} have neither box nor points, and these weights know nothing else of them: they are left out"),
+        );
+    }
+    say_unprompted(&prompts, request, "the prompt file", global);
     Ok(PromptMode::Given { prompts, origin: Origin::File })
+}
+
+/// Says which of the organs that were asked for nobody gave a prompt for.
+fn say_unprompted(prompts: &PromptSet, request: &Request, source: &str, global: &Global) {
+    let given: BTreeSet<OrganId> = prompts.prompts.iter().map(|p| p.organ).collect();
+    let list = |organs: &mut dyn Iterator<Item = &OrganId>| organs.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let without = list(&mut request.organs.iter().flatten().filter(|o| !given.contains(o)));
+    if given.is_empty() {
+        global.log(Level::Warn, format_args!("{source} holds no prompt that can be used: nothing is looked for"));
+    } else if !without.is_empty() {
+        let given = list(&mut given.iter());
+        global.log(Level::Warn, format_args!("{source} has no prompt for {without}, which is not looked for; it has some for {given}"));
+    }
 }
 
 /// Prompts from image and words alone, by an image-text model.
@@ -199,5 +226,15 @@ fn oracle(
     } else {
         points_from(&label, &stack, plane, &map, n, global.seed)
     };
+    let here: BTreeSet<u8> = labels.voxels().iter().copied().filter(|&v| v > 0).collect();
+    if prompts.prompts.is_empty() && !here.is_empty() {
+        let numbers = |ids: &mut dyn Iterator<Item = u32>| ids.map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (asked, here) = (numbers(&mut map.keys().copied()), numbers(&mut here.iter().map(|&v| u32::from(v))));
+        global.log(
+            Level::Warn,
+            format_args!("--prompts: labels {asked} have no part of {ORACLE_MIN_PIXELS} pixels on any slice; labels there are {here}"),
+        );
+    }
+    say_unprompted(&prompts, request, "the label map", global);
     Ok(PromptMode::Given { prompts, origin: Origin::Oracle })
 }

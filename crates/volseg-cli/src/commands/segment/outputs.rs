@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
-use volseg_engine::{Model, OrganStatistics, Request, RunReport, Segmentation, only_organ, preview_png, statistics};
-use volseg_io::{AtomicFile, Image, LabelName};
+use volseg_engine::{Model, OrganStatistics, PromptMode, Request, RunReport, Segmentation, only_organ, preview_png, statistics};
+use volseg_io::{AtomicFile, Format, Image, LabelName};
 
 /// Refuses outputs that cannot be written, before any work.
 pub(super) fn check(args: &Args) -> anyhow::Result<()> {
@@ -24,6 +24,18 @@ pub(super) fn check(args: &Args) -> anyhow::Result<()> {
         let name = stats.to_string_lossy();
         if !name.ends_with(".json") && !name.ends_with(".csv") {
             return Err(usage_error(format!("--stats: found {name}, expected .json or .csv")));
+        }
+    }
+    if let Some(preview) = args.preview.as_ref().filter(|p| !p.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"))) {
+        return Err(usage_error(format!("--preview: found {}, expected a name that ends in .png", preview.display())));
+    }
+    if let Some(path) = &args.save_probabilities {
+        let format = Format::of_output(path);
+        if !format.is_ok_and(|f| !matches!(f, Format::Png | Format::SegNrrd | Format::DicomSeg)) {
+            return Err(usage_error(format!(
+                "--save-probabilities: found {}, expected a name that ends in .nii, .nii.gz, .nrrd, .mha or .mhd",
+                path.display()
+            )));
         }
     }
     Ok(())
@@ -43,7 +55,8 @@ pub(super) fn check_apart(args: &Args) -> anyhow::Result<()> {
             ("--stats", args.stats.as_ref()),
             ("--report", args.report.as_ref()),
         ],
-    )
+    )?;
+    [&args.per_organ, &args.candidates].into_iter().flatten().try_for_each(|folder| apart::writable(folder))
 }
 
 /// Refuses what the output's format cannot hold for this image, before any work.
@@ -82,10 +95,6 @@ pub(super) fn write_all(
     began: Instant,
 ) -> anyhow::Result<()> {
     let writing = Instant::now();
-    let files = [Some(&args.output), args.save_probabilities.as_ref(), args.preview.as_ref(), args.stats.as_ref(), args.report.as_ref()];
-    for folder in files.into_iter().flatten().filter_map(|f| f.parent()).filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
-    }
     let mut written = Written::default();
     let measured = statistics(&result.labels, &image.volume, image.slope, image.intercept, &result.organs);
     if dicom_out::is_asked(&args.output) {
@@ -98,7 +107,6 @@ pub(super) fn write_all(
     }
     written.0.push(args.output.clone());
     if let Some(folder) = &args.per_organ {
-        std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         let extension = if image.is_picture() { "png" } else { "nii.gz" };
         for organ in &result.organs {
             let only = only_organ(&result.labels, *organ)?;
@@ -108,7 +116,6 @@ pub(super) fn write_all(
         }
     }
     if let Some(folder) = &args.candidates {
-        std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         let extension = if image.is_picture() { "png" } else { "nii.gz" };
         for (threshold, labels) in &result.candidates {
             let path = folder.join(format!("candidate_{threshold:.1}.{extension}"));
@@ -138,7 +145,7 @@ pub(super) fn write_all(
     }
     // All is there: it stays.
     written.0.clear();
-    summary(args, image, result, &measured, global)
+    summary(args, image, request, result, &measured, global)
 }
 
 fn write_statistics(path: &Path, measured: &[OrganStatistics]) -> anyhow::Result<()> {
@@ -170,6 +177,7 @@ fn write_statistics(path: &Path, measured: &[OrganStatistics]) -> anyhow::Result
 fn summary(
     args: &Args,
     image: &Image,
+    request: &Request,
     result: &Segmentation,
     measured: &[OrganStatistics],
     global: &Global,
@@ -182,9 +190,19 @@ fn summary(
             global.say(format_args!("{:22} {:>9.1} ml", m.name, m.volume_ml))?;
         }
     }
-    let missing: Vec<&str> = measured.iter().filter(|m| m.voxels == 0).map(|m| m.name.as_str()).collect();
+    // What had no prompt was not looked for.
+    let sought = |m: &&OrganStatistics| match &request.prompts {
+        PromptMode::Organ => true,
+        PromptMode::Given { prompts, .. } => prompts.prompts.iter().any(|p| p.organ.get() == m.id),
+    };
+    let missing: Vec<&str> =
+        measured.iter().filter(|m| m.voxels == 0).filter(sought).map(|m| m.name.as_str()).collect();
     if !missing.is_empty() {
         global.say(format_args!("not found: {}", missing.join(", ")))?;
+    }
+    if request.modality.is_none() && image.modality.is_none() {
+        let taken = serde_json::to_value(result.modality)?;
+        global.say(format_args!("taken as {}: a guess, --modality decides", taken.as_str().unwrap_or_default()))?;
     }
     let t = &result.timings;
     global.say(format_args!(
