@@ -154,3 +154,19 @@ fn a_stopped_command_leaves_nothing_half_written() {
     assert_eq!(child.wait().unwrap().code(), Some(75));
     assert_eq!(names(), 0);
 }
+
+#[test]
+fn one_volume_of_several_is_chosen_by_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = "NRRD0004\ntype: short\ndimension: 4\nsizes: 24 24 4 2\nspace: left-posterior-superior\n\
+        space directions: (3,0,0) (0,3,0) (0,0,3) none\nspace origin: (0,0,0)\nendian: little\nencoding: raw\n\n";
+    let voxels: Vec<u8> = (0..2 * 24 * 24 * 4i32).flat_map(|n| ((n % 97) as i16 * 10 - 600).to_le_bytes()).collect();
+    fs::write(folder.path().join("two.nrrd"), [header.as_bytes(), &voxels].concat()).unwrap();
+    let line = "segment two.nrrd --organs liver -o out.nii";
+    let (code, text) = run(folder.path(), line);
+    assert!(code == 4 && text.contains("--frame"), "{code}: {text}");
+    let (code, text) = run(folder.path(), &format!("{line} --frame 2"));
+    assert!(code == 2 && text.contains("0 to 1"), "{code}: {text}");
+    let (code, text) = run(folder.path(), &format!("{line} --frame 1"));
+    assert_eq!(code, 0, "{text}");
+}

@@ -30,7 +30,7 @@ pub(crate) struct ChainArgs {
     /// gscorecam, or gradcam: much faster, one pass a slice
     #[arg(long, value_enum, default_value = "gscorecam")]
     method: Method,
-    /// norm1_patch, norm2_cls, block_patch, or norm2_patch as published, which has no gradient and falls back to norm2_cls
+    /// norm1_patch, norm2_cls, block_patch, or norm2_patch as published; where one has no gradient another is used and named
     #[arg(long, default_value = "norm1_patch", value_name = "LAYER")]
     layer: Layer,
     /// Channels that gscorecam scores for each text [default: what the model's file says, else 300]
@@ -126,15 +126,22 @@ impl ChainArgs {
             Some(Over::Selected) => SoftmaxOver::Selected,
             None => stated.softmax_over,
         };
-        let layer = if self.layer == Layer::Norm2Patch {
+        // The last block of the embedded model ends before its second norm: no gradient comes from there.
+        let used = match self.layer {
+            Layer::Norm2Cls | Layer::Norm2Patch if sha256 == volseg_io::sha256(SHIPPED) => Layer::Norm1Patch,
+            Layer::Norm2Patch => Layer::Norm2Cls,
+            other => other,
+        };
+        if used != self.layer {
+            let (asked, used) = (self.layer.name(), used.name());
             global.log(
                 Level::Warn,
-                "norm2_patch has no gradient at the patches of this kind of network, so its channels cannot be ranked; norm2_cls is used",
+                format_args!(
+                    "{asked} has no gradient in this network, so its channels cannot be ranked; {used} is used"
+                ),
             );
-            Layer::Norm2Cls
-        } else {
-            self.layer
-        };
+        }
+        let layer = used;
         let saliency: Box<dyn Saliency> = match self.method {
             Method::Gradcam => Box::new(GradCam { layer }),
             Method::Gscorecam => Box::new(GScoreCam { layer, top_k, softmax_over, ..stated }),

@@ -86,7 +86,10 @@ fn judge(error: &anyhow::Error) -> ExitCode {
             None => {}
         }
         match cause.downcast_ref::<volseg_io::Error>() {
-            Some(volseg_io::Error::SeveralSeries { .. }) => return ExitCode::Usage,
+            Some(
+                volseg_io::Error::SeveralSeries { .. }
+                | volseg_io::Error::InvalidArgument { what: "frame" | "series", .. },
+            ) => return ExitCode::Usage,
             Some(e) if e.is_unreadable_input() => return ExitCode::NothingReadable,
             _ => {}
         }

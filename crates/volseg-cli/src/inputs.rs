@@ -47,6 +47,30 @@ impl std::str::FromStr for WindowChoice {
     }
 }
 
+/// Which of the images of an input is meant.
+#[derive(clap::Args)]
+pub(crate) struct Pick {
+    /// Series of a DICOM folder or archive: its number in the list, or its UID
+    #[arg(long, value_name = "UID|N")]
+    pub(crate) series: Option<String>,
+    /// Volume of a file with several, from 0
+    #[arg(long, value_name = "N")]
+    pub(crate) frame: Option<usize>,
+}
+
+impl Pick {
+    /// Everything else as usual.
+    pub(crate) fn options(&self) -> ReadOptions {
+        let series = self.series.as_deref().map(Series::parse);
+        ReadOptions { series, frame: self.frame, ..ReadOptions::default() }
+    }
+
+    /// The image of an input.
+    pub(crate) fn image(&self, path: &Path) -> anyhow::Result<Image> {
+        read(path, &self.options())
+    }
+}
+
 /// An image file, DICOM folder or archive.
 pub(crate) fn image(path: &Path, series: Option<&str>) -> anyhow::Result<Image> {
     read(path, &ReadOptions { series: series.map(Series::parse), ..ReadOptions::default() })

@@ -12,7 +12,7 @@ pub enum Error {
     #[error("{0}")]
     Backend(String),
     /// No gradient reaches the layer, so that no channel can be ranked.
-    #[error("layer {0} has no gradient at the patches; use norm1_patch, norm2_cls or block_patch")]
+    #[error("layer {0} has no gradient in this network; use norm1_patch or block_patch")]
     Degenerate(&'static str),
     /// Someone asked to stop.
     #[error("interrupted")]

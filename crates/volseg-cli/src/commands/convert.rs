@@ -5,11 +5,11 @@ use crate::{
     dicom_out::{self, DicomForm},
     exit::{ExitCode, usage_error},
     global::{Global, Level},
-    inputs,
+    inputs::{self, Pick},
 };
 use anyhow::anyhow;
 use std::path::PathBuf;
-use volseg_io::{Error, Format, ReadOptions, Series};
+use volseg_io::{Error, Format};
 
 /// Convert an image to another format; voxels stay exactly what they are
 #[derive(clap::Args)]
@@ -26,18 +26,14 @@ pub(crate) struct Args {
     /// Output: .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd, .png (one slice) or .dcm (labels on the series of --source)
     #[arg(short, long)]
     output: PathBuf,
-    /// DICOM series: its number in the list, or its UID
-    #[arg(long, value_name = "UID|N")]
-    series: Option<String>,
+    #[command(flatten)]
+    pick: Pick,
     /// DICOM series that the labels belong to, for a .dcm output
     #[arg(long, value_name = "DICOM")]
     source: Option<PathBuf>,
     /// What a .dcm output is
     #[arg(long, value_enum, default_value = "seg", value_name = "FORM")]
     dicom_form: DicomForm,
-    /// Which volume of a file with several, from 0
-    #[arg(long, value_name = "N")]
-    frame: Option<usize>,
     /// Of an image with colours or transparency, write the grey values
     #[arg(long)]
     grey: bool,
@@ -50,9 +46,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if format == Format::DicomSeg {
         return to_dicom(&args, global);
     }
-    let options =
-        ReadOptions { series: args.series.as_deref().map(Series::parse), frame: args.frame, ..ReadOptions::default() };
-    let image = inputs::read(&args.input, &options)?;
+    let image = args.pick.image(&args.input)?;
     let colours = (image.rgb().is_some() && format != Format::Png).then_some("colours");
     if let (Some(what), false) = (image.lost().or(colours), args.grey) {
         return Err(anyhow!(
@@ -83,7 +77,7 @@ fn to_dicom(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         ));
     };
     let (labels, file) = inputs::labels(&args.input)?;
-    let image = inputs::image(source, args.series.as_deref())?;
+    let image = args.pick.image(source)?;
     for warning in file.warnings.iter().chain(&image.warnings) {
         global.log(Level::Warn, warning);
     }

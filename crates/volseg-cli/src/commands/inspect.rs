@@ -1,9 +1,13 @@
 //! `volseg inspect`: what a file holds.
 
-use crate::{exit::ExitCode, global::Global, inputs};
+use crate::{
+    exit::ExitCode,
+    global::Global,
+    inputs::{self, Pick},
+};
 use serde_json::{Value, json};
 use std::{fmt::Write, path::PathBuf};
-use volseg_io::{Error, Image, ReadOptions, Series};
+use volseg_io::{Error, Image};
 
 /// Print size, spacing, orientation, affine, value range and warnings of an image
 #[derive(clap::Args)]
@@ -18,17 +22,12 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// DICOM series: its number in the list, or its UID
-    #[arg(long, value_name = "UID|N")]
-    series: Option<String>,
-    /// Which volume of a file with several, from 0
-    #[arg(long, value_name = "N")]
-    frame: Option<usize>,
+    #[command(flatten)]
+    pick: Pick,
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let series = args.series.as_deref().map(Series::parse);
-    let mut options = ReadOptions { series, frame: args.frame, ..ReadOptions::default() };
+    let mut options = args.pick.options();
     // To look at a file with several volumes, the first will do; `frames` tells of the others.
     if options.frame.is_none() && matches!(volseg_io::read(&args.input, &options), Err(Error::Unsupported { .. })) {
         options.frame = Some(0);

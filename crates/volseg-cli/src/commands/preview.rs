@@ -43,9 +43,8 @@ pub(crate) struct Args {
     /// Longer side of a slice in pixels
     #[arg(long, default_value_t = 256, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(64..=1024))]
     tile: u16,
-    /// DICOM series: its number in the list, or its UID
-    #[arg(long, value_name = "UID|N")]
-    series: Option<String>,
+    #[command(flatten)]
+    pick: inputs::Pick,
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
@@ -54,7 +53,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     let labels = args.labels.iter().map(|l| ("the labels", l.as_path()));
     apart::check(labels.chain([("the input", args.input.as_path())]), [("-o", Some(&args.output))])?;
-    let image = inputs::image(&args.input, args.series.as_deref())?;
+    let image = args.pick.image(&args.input)?;
     for warning in &image.warnings {
         global.log(Level::Warn, warning);
     }

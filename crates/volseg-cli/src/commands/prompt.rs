@@ -61,9 +61,8 @@ pub(crate) struct Args {
     /// Also say for each text how much it decides its map: compared with other organs and with nonsense
     #[arg(long)]
     check_sensitivity: bool,
-    /// Series of a DICOM folder or archive: its number in the list, or its UID
-    #[arg(long, value_name = "UID|N")]
-    series: Option<String>,
+    #[command(flatten)]
+    pick: inputs::Pick,
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
@@ -89,7 +88,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     args.overlay.iter().try_for_each(|folder| apart::writable(folder))?;
     let words = args.words.open(&args.chain)?;
     let maker = args.chain.maker(global)?;
-    let image = inputs::image(&args.input, args.series.as_deref())?;
+    let image = args.pick.image(&args.input)?;
     for w in &image.warnings {
         global.log(Level::Warn, w);
     }

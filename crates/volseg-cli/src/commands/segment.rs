@@ -58,9 +58,8 @@ pub(crate) struct Args {
     /// What a .dcm output is
     #[arg(long, value_enum, default_value = "seg", value_name = "FORM")]
     dicom_form: DicomForm,
-    /// Series of a DICOM folder or archive: its number in the list, or its UID
-    #[arg(long, value_name = "UID|N")]
-    series: Option<String>,
+    #[command(flatten)]
+    pick: inputs::Pick,
 }
 
 /// Shows the network's progress on a bar.
@@ -84,7 +83,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     outputs::check(&args)?;
     outputs::check_apart(&args)?;
-    let image = inputs::image(&args.input, args.series.as_deref())?;
+    let image = args.pick.image(&args.input)?;
     for w in &image.warnings {
         global.log(Level::Warn, w);
     }
