@@ -1,7 +1,7 @@
 //! Exit codes, and the only place where an error becomes one.
 
 use crate::global::{Global, Level};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 
 /// How a run ended. The numbers are a contract with scripts (docs: reference/exit-codes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +97,17 @@ fn judge(error: &anyhow::Error) -> ExitCode {
     ExitCode::Failed
 }
 
-/// Prints clap's message: help and version to stdout with code 0, refusals to stderr with code 2.
-pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
+/// Prints clap's message: help and version to stdout with code 0, refusals to stderr with code 2, as one line of JSON if log lines
+/// are to be that.
+pub(crate) fn usage(refusal: &clap::Error, json: bool) -> ExitCode {
     let wanted = !refusal.use_stderr();
+    if json && !wanted {
+        let text = refusal.to_string();
+        let line = serde_json::json!({ "level": "error", "message": text.trim_start_matches("error: ").trim_end() });
+        // Nobody is left to tell if stderr is gone.
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        return ExitCode::Usage;
+    }
     match refusal.print() {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => ExitCode::Failed,
         _ if wanted => ExitCode::Done,

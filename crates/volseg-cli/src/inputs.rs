@@ -66,8 +66,17 @@ impl Pick {
     }
 
     /// The image of an input.
+    ///
+    /// # Errors
+    /// As [`read`]; a usage error for a series of what is no DICOM.
     pub(crate) fn image(&self, path: &Path) -> anyhow::Result<Image> {
-        read(path, &self.options())
+        let image = read(path, &self.options())?;
+        match image.format {
+            Some(format) if self.series.is_some() && !format.starts_with("DICOM") => {
+                Err(usage_error(format!("--series is for DICOM; {} is a {format} file", path.display())))
+            }
+            _ => Ok(image),
+        }
     }
 }
 

@@ -52,9 +52,11 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> exit::ExitCode {
-    let cli = match Cli::try_parse_from(options::with_dashes(arguments)) {
+    let arguments = options::with_dashes(arguments);
+    let json = options::asks_for_json(&arguments);
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(refusal) => return exit::usage(&refusal),
+        Err(refusal) => return exit::usage(&refusal, json),
     };
     let global = global::Global::new(&cli.global);
     let signals = if cli.command.minds_signals() { Ok(()) } else { interrupt::leave_nothing_half_written() };

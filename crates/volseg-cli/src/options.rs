@@ -16,6 +16,12 @@ pub(crate) fn with_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<
     arguments.into_iter().map(rewrite).collect()
 }
 
+/// Whether `--log-format json` stands among arguments that may not be understood otherwise.
+pub(crate) fn asks_for_json(arguments: &[OsString]) -> bool {
+    let next = |n: usize| arguments.get(n + 1).is_some_and(|v| v == "json");
+    arguments.iter().enumerate().any(|(n, a)| a == "--log-format=json" || (a == "--log-format" && next(n)))
+}
+
 /// `--device`: where networks run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Device {

@@ -95,6 +95,9 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if request.keep_probabilities && request.organs.is_none() && unprompted {
         return Err(usage_error("--save-probabilities: there is no prompt and so no organ; say which one with --organs"));
     }
+    if request.fast && !matches!(request.prompts, PromptMode::Organ) {
+        global.log(Level::Warn, "--fast does nothing with prompts: their slices are read, and no others");
+    }
     let [x, y, z] = image.volume.dim();
     let by = request.prompts.name();
     global.log(Level::Info, format_args!("{x} x {y} x {z} voxels, model {}, prompts {by}", model.name()));

@@ -60,6 +60,11 @@ pub(crate) fn prompt_mode(
         global.log(Level::Warn, format_args!("prompts: entry {n}: {key:?} is not read; expected some of {known}"));
     }
     let mut prompts = file.resolve(stack, picture, only).map_err(|e| usage_error(e.to_string()))?;
+    if let (Some(asked), Some(plane)) = (request.plane, prompts.plane)
+        && asked != plane
+    {
+        return Err(usage_error(format!("--plane {asked}: the prompts are for {plane} slices; leave --plane out")));
+    }
     read_texts(&mut prompts, model, None, global)?;
     let all = prompts.clone();
     prompts.prompts.retain(|p| model.understands(&all, p));
