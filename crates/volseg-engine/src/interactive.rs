@@ -390,7 +390,7 @@ mod tests {
             let reading = case.read(3).unwrap();
             assert!(reading.bytes() > 1 << 20);
             let answer = case.answer(&reading, &prompt).unwrap().unwrap();
-            let prompts = PromptSet { plane: Some(Plane::Axial), prompts: vec![prompt], ..PromptSet::default() };
+            let prompts = vec![PromptSet { plane: Some(Plane::Axial), prompts: vec![prompt], ..PromptSet::default() }];
             let request =
                 Request { prompts: PromptMode::Given { prompts, origin: crate::Origin::File }, ..Request::default() };
             let whole = segment(&image, &model, &request, 1, &Silent).unwrap();

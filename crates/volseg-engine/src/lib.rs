@@ -17,6 +17,7 @@ mod oracle;
 mod outcome;
 mod outputs;
 mod pass;
+mod planes;
 mod prompts;
 mod report;
 mod request;

@@ -65,7 +65,7 @@ pub struct Prompt {
     pub text: Option<String>,
 }
 
-/// Prompts of a case, sorted by slice.
+/// Prompts of a case in one plane, sorted by slice.
 #[derive(Clone, Debug, Default)]
 pub struct PromptSet {
     /// Plane that the slices are numbered along; `None` for pictures.
@@ -96,9 +96,9 @@ impl PromptFile {
         Ok(file)
     }
 
-    /// Checks every entry against the image and turns names into ids.
+    /// Checks every entry against the image and turns names into ids. The answer has a set for each plane that occurs.
     ///
-    /// `fallback` names the organ of entries that have none; without it their text may. All entries of a volume must use one plane.
+    /// `fallback` names the organ of entries that have none; without it their text may.
     ///
     /// # Errors
     /// [`Error::Prompts`] naming the entry (from 0), what was found and what is allowed.
@@ -107,8 +107,8 @@ impl PromptFile {
         stack: impl Fn(Plane) -> SliceStack,
         picture: bool,
         fallback: Option<OrganId>,
-    ) -> Result<PromptSet, Error> {
-        let mut set = PromptSet::default();
+    ) -> Result<Vec<PromptSet>, Error> {
+        let mut sets: BTreeMap<Option<Plane>, PromptSet> = BTreeMap::new();
         for (n, e) in self.prompts.iter().enumerate() {
             let bad = |m: String| Error::Prompts(format!("entry {n}: {m}"));
             let in_text = || e.text.as_deref().and_then(OrganId::named_in);
@@ -125,16 +125,8 @@ impl PromptFile {
                 },
             };
             let plane = e.plane.unwrap_or(Plane::Axial);
-            if !picture {
-                if *set.plane.get_or_insert(plane) != plane {
-                    let first = set.plane.unwrap_or(plane);
-                    return Err(bad(format!(
-                        "found plane {plane}, but entry 0 has {first}: one file holds prompts of one plane; put the others into a second file"
-                    )));
-                }
-                if e.slice.is_none() {
-                    return Err(bad("a volume's prompt needs `slice`".into()));
-                }
+            if !picture && e.slice.is_none() {
+                return Err(bad("a volume's prompt needs `slice`".into()));
             }
             let stack = stack(plane);
             let slice = e.slice.unwrap_or(0);
@@ -163,16 +155,20 @@ impl PromptFile {
                 }
             }
             let points = e.points.iter().map(|p| p.map(|v| v as f32)).collect();
+            let plane = (!picture).then_some(plane);
+            let set = sets.entry(plane).or_insert_with(|| PromptSet { plane, ..PromptSet::default() });
             set.prompts.push(Prompt { organ, named, slice, bounds, points, text: e.text.clone() });
         }
-        set.prompts.sort_by_key(|p| (p.slice, p.organ));
-        Ok(set)
+        let mut sets: Vec<PromptSet> = sets.into_values().collect();
+        sets.iter_mut().for_each(|set| set.prompts.sort_by_key(|p| (p.slice, p.organ)));
+        Ok(sets)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use volseg_geometry::Affine;
 
     #[test]
     fn entries_that_do_not_fit_are_named() {
@@ -183,9 +179,17 @@ mod tests {
         };
         let ok =
             resolve(r#"{"version":1,"prompts":[{"organ":"lungs","box":[1,2,30,20.5],"points":[[5,6,1]]}]}"#).unwrap();
-        assert_eq!(ok.prompts[0].organ.get(), 16);
+        assert_eq!(ok[0].prompts[0].organ.get(), 16);
         let by_text = resolve(r#"{"version":1,"prompts":[{"text":"both lungs","boxs":[1]}]}"#).unwrap();
-        assert_eq!(by_text.prompts[0].organ.get(), 16);
+        assert_eq!(by_text[0].prompts[0].organ.get(), 16);
+        let planes = r#"{"version":1,"prompts":[{"organ":"liver","plane":"sagittal","slice":3},{"organ":"aorta","slice":2},{"organ":"liver","slice":1}]}"#;
+        let file: PromptFile = serde_json::from_str(planes).unwrap();
+        let sets = file
+            .resolve(|_| SliceStack::new([8, 8, 8], &Affine::from_spacing_mm([1.0; 3]), Plane::Axial), false, None)
+            .unwrap();
+        let found: Vec<_> =
+            sets.iter().map(|s| (s.plane, s.prompts.iter().map(|p| p.slice).collect::<Vec<_>>())).collect();
+        assert_eq!(found, [(Some(Plane::Axial), vec![1, 2]), (Some(Plane::Sagittal), vec![3])]);
         for (json, part) in [
             (r#"{"version":1,"prompts":[{"organ":"lungs","box":[9,2,3,20]}]}"#, "entry 0"),
             (r#"{"version":1,"prompts":[{"organ":"lungs","box":[1,2,300,20]}]}"#, "leaves the slice"),

@@ -1,7 +1,7 @@
 //! The run record: what was done to what, by digest and geometry, never by path or patient value.
 
 use crate::statistics::OrganStatistics;
-use crate::{Model, Origin, Prompt, PromptMode, Request, Segmentation};
+use crate::{Model, Origin, Prompt, PromptMode, PromptSet, Request, Segmentation};
 use serde::Serialize;
 use serde_json::json;
 use volseg_geometry::Plane;
@@ -69,6 +69,9 @@ impl ThresholdCounts {
 pub struct GivenPrompt {
     /// Organ name.
     pub organ: String,
+    /// Plane of the slice; `None` for a picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plane: Option<Plane>,
     /// Stored slice index.
     pub slice: usize,
     /// x0, y0, x1, y1, half-open.
@@ -79,10 +82,10 @@ pub struct GivenPrompt {
     pub points: Vec<[f32; 3]>,
 }
 
-impl From<&Prompt> for GivenPrompt {
-    fn from(p: &Prompt) -> Self {
+impl GivenPrompt {
+    fn new(p: &Prompt, plane: Option<Plane>) -> Self {
         let bounds = p.bounds.map(|b| [b.x0, b.y0, b.x1, b.y1]);
-        Self { organ: p.organ.to_string(), slice: p.slice, bounds, points: p.points.clone() }
+        Self { organ: p.organ.to_string(), plane, slice: p.slice, bounds, points: p.points.clone() }
     }
 }
 
@@ -111,9 +114,6 @@ pub struct RunReport {
     pub config_sha256: String,
     /// `organ`, `file`, `oracle` or `chain`.
     pub prompts: String,
-    /// Slicing plane of the prompts; for volumes whose prompts were given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plane: Option<Plane>,
     /// The prompts of a file or of true labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub given: Option<Vec<GivenPrompt>>,
@@ -176,13 +176,12 @@ impl RunReport {
             weights_sha256: model.sha256().into(),
             config_sha256: volseg_io::sha256(settings.to_string().as_bytes()),
             prompts: request.prompts.name().into(),
-            plane: match &request.prompts {
-                PromptMode::Given { prompts, .. } => prompts.plane,
-                PromptMode::Organ => None,
-            },
             given: match &request.prompts {
                 PromptMode::Given { prompts, origin: Origin::File | Origin::Oracle } => {
-                    Some(prompts.prompts.iter().map(GivenPrompt::from).collect())
+                    let of = |set: &'_ PromptSet| {
+                        set.prompts.iter().map(|p| GivenPrompt::new(p, set.plane)).collect::<Vec<_>>()
+                    };
+                    Some(prompts.iter().flat_map(of).collect())
                 }
                 _ => None,
             },

@@ -82,8 +82,8 @@ pub enum PromptMode {
     Organ,
     /// Given prompts.
     Given {
-        /// The prompts.
-        prompts: PromptSet,
+        /// The prompts, a set for each plane.
+        prompts: Vec<PromptSet>,
         /// Who made them.
         origin: Origin,
     },
@@ -101,6 +101,20 @@ pub enum Origin {
 }
 
 impl PromptMode {
+    /// The given prompts; none where organs are asked for by name.
+    #[must_use]
+    pub fn sets(&self) -> &[PromptSet] {
+        match self {
+            Self::Organ => &[],
+            Self::Given { prompts, .. } => prompts,
+        }
+    }
+
+    /// All given prompts.
+    pub fn given(&self) -> impl Iterator<Item = &Prompt> {
+        self.sets().iter().flat_map(|set| &set.prompts)
+    }
+
     /// Name in reports.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -33,13 +33,15 @@ pub(crate) fn segment(
     let Model::Sam { model, .. } = model else {
         return Err(Error::Request("this model is not of SAM's family".into()));
     };
-    let PromptMode::Given { prompts, .. } = &request.prompts else {
+    let PromptMode::Given { prompts: sets, .. } = &request.prompts else {
         return Err(Error::Request(
             "a model of SAM's family does not know organs by name: give boxes or points with --prompts FILE.json \
              (or boxes-from:LABELS to evaluate)"
                 .into(),
         ));
     };
+    let none = crate::PromptSet::default();
+    let prompts = sets.first().unwrap_or(&none);
     let began = Instant::now();
     let volume = &image.volume;
     let dim = volume.dim();

@@ -36,6 +36,9 @@ pub fn segment(
     threads: usize,
     observer: &dyn Observer,
 ) -> Result<Segmentation, Error> {
+    if request.prompts.sets().len() > 1 {
+        return crate::planes::segment_each(image, model, request, threads, observer);
+    }
     let Model::Embedded { network, .. } = model else {
         return crate::sam::segment(image, model, request, threads, observer);
     };
@@ -46,10 +49,7 @@ pub fn segment(
     let declared = request.modality.or(image.modality).or_else(|| implied(request));
     let guess = guess_modality(volume, image.slope, image.intercept, picture, declared);
     let mut warnings = guess.warnings;
-    let plane = match &request.prompts {
-        PromptMode::Given { prompts, .. } => prompts.plane.or(request.plane),
-        PromptMode::Organ => request.plane,
-    };
+    let plane = request.prompts.sets().first().and_then(|set| set.plane).or(request.plane);
     let stack = stack_of(image, plane.unwrap_or(Plane::Axial));
     let modality = match guess.modality {
         Some(m) => m,
@@ -71,13 +71,10 @@ pub fn segment(
     let mut organs = match (&request.organs, &request.prompts) {
         (Some(list), _) => list.clone(),
         (None, PromptMode::Organ) => organs_of(modality),
-        (None, PromptMode::Given { prompts, .. }) => {
-            let mut ids: Vec<OrganId> = prompts.prompts.iter().map(|p| p.organ).collect();
-            ids.sort();
-            ids.dedup();
-            ids
-        }
+        (None, PromptMode::Given { .. }) => request.prompts.given().map(|p| p.organ).collect(),
     };
+    organs.sort();
+    organs.dedup();
     if let PromptMode::Organ = request.prompts {
         let known = organs_of(modality);
         if request.skip_unknown && organs.iter().any(|o| known.contains(o)) {
@@ -132,10 +129,7 @@ pub fn segment(
 /// The hippocampus is seen in MR alone.
 fn implied(request: &Request) -> Option<Modality> {
     let seen_in_mr = |o: OrganId| (18..=19).contains(&o.get());
-    let prompted = match &request.prompts {
-        PromptMode::Given { prompts, .. } => prompts.prompts.iter().map(|p| p.organ).collect(),
-        PromptMode::Organ => Vec::new(),
-    };
+    let prompted = request.prompts.given().map(|p| p.organ).collect();
     let asked = request.organs.as_ref().unwrap_or(&prompted);
     (!asked.is_empty() && asked.iter().all(|o| seen_in_mr(*o))).then_some(Modality::Mr)
 }
@@ -209,10 +203,7 @@ fn run(
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let (next, done, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let mine = |slice: usize| -> Vec<Prompt> {
-        let PromptMode::Given { prompts, .. } = &request.prompts else { return Vec::new() };
-        let from = prompts.prompts.partition_point(|p| p.slice < slice);
-        let to = prompts.prompts.partition_point(|p| p.slice <= slice);
-        prompts.prompts[from..to].iter().filter(|p| organs.contains(&p.organ)).cloned().collect()
+        request.prompts.given().filter(|p| p.slice == slice && organs.contains(&p.organ)).cloned().collect()
     };
     let ask_some = |part: std::ops::Range<usize>| -> Result<(), Error> {
         if observer.stopped() {

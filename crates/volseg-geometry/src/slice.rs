@@ -2,7 +2,7 @@ use crate::{Affine, Error, Result, Side};
 use std::str::FromStr;
 
 /// Plane in which a volume is cut into slices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Plane {

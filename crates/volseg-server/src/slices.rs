@@ -101,8 +101,9 @@ impl Question {
             ..PromptEntry::default()
         };
         let file = PromptFile { version: 1, prompts: vec![entry.clone()] };
-        let set = file.resolve(|_| *case.stack(), picture, OrganId::new(1))?;
-        let prompt = set.prompts.into_iter().next().ok_or_else(|| Refusal::field("there is no prompt"))?;
+        let sets = file.resolve(|_| *case.stack(), picture, OrganId::new(1))?;
+        let prompt =
+            sets.into_iter().flat_map(|set| set.prompts).next().ok_or_else(|| Refusal::field("there is no prompt"))?;
         Ok((entry, prompt))
     }
 

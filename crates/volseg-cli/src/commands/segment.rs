@@ -91,8 +91,8 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let read_s = began.elapsed().as_secs_f64();
     let model = load_model(&args.ask.model, &global.network_device()?, global.precision)?;
     request.prompts = prompt_mode(&args, &image, &model, &mut request, global)?;
-    let unprompted = matches!(&request.prompts, PromptMode::Given { prompts, .. } if prompts.prompts.is_empty());
-    if request.keep_probabilities && request.organs.is_none() && unprompted {
+    let prompted = matches!(request.prompts, PromptMode::Organ) || request.prompts.given().next().is_some();
+    if request.keep_probabilities && request.organs.is_none() && !prompted {
         return Err(usage_error("--save-probabilities: there is no prompt and so no organ; say which one with --organs"));
     }
     if request.fast && !matches!(request.prompts, PromptMode::Organ) {

@@ -119,7 +119,7 @@ fn item(
     (entry.plane, entry.slice) = (Some(plane), Some(slice));
     let stack: SliceStack = *view.stack();
     let prompts = PromptFile { version: 1, prompts: vec![entry] }.resolve(|_| stack, image.is_picture(), None)?;
-    let prompt = prompts.prompts.first().ok_or_else(|| bad("no prompt".into()))?;
+    let prompt = prompts.iter().flat_map(|set| &set.prompts).next().ok_or_else(|| bad("no prompt".into()))?;
     let mut item = read_slice(first, view.input(&image.volume, slice), None, |dense| prompt_row(&view, prompt, dense))?;
     let pixels: Vec<Option<[usize; 2]>> = view.stored_pixels().collect();
     let width = stack.size[0];

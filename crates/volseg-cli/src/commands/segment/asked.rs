@@ -60,15 +60,17 @@ pub(crate) fn prompt_mode(
         global.log(Level::Warn, format_args!("prompts: entry {n}: {key:?} is not read; expected some of {known}"));
     }
     let mut prompts = file.resolve(stack, picture, only).map_err(|e| usage_error(e.to_string()))?;
-    if let (Some(asked), Some(plane)) = (request.plane, prompts.plane)
-        && asked != plane
-    {
-        return Err(usage_error(format!("--plane {asked}: the prompts are for {plane} slices; leave --plane out")));
+    let other = |asked: Plane| prompts.iter().find_map(|set| set.plane.filter(|p| *p != asked));
+    if let Some((asked, other)) = request.plane.and_then(|asked| Some((asked, other(asked)?))) {
+        return Err(usage_error(format!("--plane {asked}: the file has prompts on {other} slices; leave --plane out")));
     }
     read_texts(&mut prompts, model, None, global)?;
-    let all = prompts.clone();
-    prompts.prompts.retain(|p| model.understands(&all, p));
-    let lost = all.prompts.len() - prompts.prompts.len();
+    let mut lost = 0;
+    for set in &mut prompts {
+        let all = set.clone();
+        set.prompts.retain(|p| model.understands(&all, p));
+        lost += all.prompts.len() - set.prompts.len();
+    }
     if lost > 0 {
         global.log(
             Level::Warn,
@@ -80,8 +82,8 @@ pub(crate) fn prompt_mode(
 }
 
 /// Says which of the organs that were asked for nobody gave a prompt for.
-fn say_unprompted(prompts: &PromptSet, request: &Request, source: &str, global: &Global) {
-    let given: BTreeSet<OrganId> = prompts.prompts.iter().map(|p| p.organ).collect();
+fn say_unprompted(prompts: &[PromptSet], request: &Request, source: &str, global: &Global) {
+    let given: BTreeSet<OrganId> = prompts.iter().flat_map(|set| &set.prompts).map(|p| p.organ).collect();
     let list = |organs: &mut dyn Iterator<Item = &OrganId>| organs.map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let without = list(&mut request.organs.iter().flatten().filter(|o| !given.contains(o)));
     if given.is_empty() {
@@ -123,7 +125,6 @@ fn chain(
         if picture { SliceStack::picture(dim[0], dim[1]) } else { SliceStack::new(dim, image.volume.affine(), plane) }
     };
     let mut prompts = file.resolve(stack, picture, None)?;
-    prompts.plane = made.plane;
     let read = read_texts(&mut prompts, model, Some((&maker.model, &maker.sha256)), global)?;
     let trace = serde_json::json!({
         "settings": maker.settings, "timings": made.timings, "warnings": made.warnings, "texts_read": read,
@@ -135,13 +136,13 @@ fn chain(
 /// Gives prompts the features of their texts, if the network reads texts, by the image-text model that it learnt them with:
 /// `by` if that is the one, else the embedded one or an installed one. Returns the number of different texts.
 fn read_texts(
-    prompts: &mut PromptSet,
+    prompts: &mut [PromptSet],
     model: &Model,
     by: Option<(&ClipModel, &str)>,
     global: &Global,
 ) -> anyhow::Result<usize> {
     let Model::Sam { model, .. } = model else { return Ok(0) };
-    let texts: BTreeSet<String> = prompts.prompts.iter().filter_map(|p| p.text.clone()).collect();
+    let texts: BTreeSet<String> = prompts.iter().flat_map(|set| &set.prompts).filter_map(|p| p.text.clone()).collect();
     let (Some(source), false) = (&model.config().text, texts.is_empty()) else { return Ok(0) };
     let found;
     let reader = match by {
@@ -163,7 +164,8 @@ fn read_texts(
         return Ok(0);
     };
     let texts: Vec<String> = texts.into_iter().collect();
-    prompts.texts = texts.iter().cloned().zip(reader.encode_texts(&texts)?).collect();
+    let features: BTreeMap<String, Vec<f32>> = texts.iter().cloned().zip(reader.encode_texts(&texts)?).collect();
+    prompts.iter_mut().for_each(|set| set.texts = features.clone());
     Ok(texts.len())
 }
 
@@ -240,6 +242,7 @@ fn oracle(
             format_args!("--prompts: labels {asked} have no part of {ORACLE_MIN_PIXELS} pixels on any slice; labels there are {here}"),
         );
     }
+    let prompts = vec![prompts];
     say_unprompted(&prompts, request, "the label map", global);
     Ok(PromptMode::Given { prompts, origin: Origin::Oracle })
 }

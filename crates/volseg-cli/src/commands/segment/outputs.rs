@@ -193,7 +193,7 @@ fn summary(
     // What had no prompt was not looked for.
     let sought = |m: &&OrganStatistics| match &request.prompts {
         PromptMode::Organ => true,
-        PromptMode::Given { prompts, .. } => prompts.prompts.iter().any(|p| p.organ.get() == m.id),
+        PromptMode::Given { .. } => request.prompts.given().any(|p| p.organ.get() == m.id),
     };
     let missing: Vec<&str> =
         measured.iter().filter(|m| m.voxels == 0).filter(sought).map(|m| m.name.as_str()).collect();
