@@ -113,3 +113,33 @@ fn what_ruins_a_model_is_wrong_use() {
         assert!(!out.exists());
     }
 }
+
+/// A run is never written over by accident, and `--resume` never starts from scratch.
+#[test]
+fn a_run_is_gone_on_with_or_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    write_configs(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    let run = |stage: &str, out: &str, options: &[&str]| {
+        let mut command = volseg();
+        command.args(["train", stage, "--config"]).arg(at("prompt.toml")).arg("--out").arg(at(out)).args(options);
+        command.assert()
+    };
+    let refused = |stage: &str, out: &str, options: &[&str]| {
+        String::from_utf8(run(stage, out, options).code(2).get_output().stderr.clone()).unwrap()
+    };
+    assert!(refused("prompt", "run", &["--resume"]).contains("leave --resume out"));
+    assert!(!at("run").exists());
+    run("prompt", "run", &["--set", "steps=2"]).success();
+    let held = || ["model", "checkpoint"].map(|f| std::fs::read(at(&format!("run/{f}.safetensors"))).unwrap());
+    let before = held();
+    for stage in ["prompt", "align", "clip"] {
+        assert!(refused(stage, "run", &[]).contains("--resume"), "{stage}");
+        assert!(refused(stage, "other", &["--resume"]).contains("no checkpoint"), "{stage}");
+    }
+    assert!(before == held());
+    run("prompt", "run", &["--resume", "--set", "steps=3"]).success();
+    assert!(before != held());
+    assert!(refused("prompt", "prompt.toml", &[]).contains("expected a folder"));
+}

@@ -7,6 +7,7 @@ mod view;
 
 pub use config::ClipTrainConfig;
 
+use crate::checkpoint;
 use crate::optimizer::Stepper;
 use crate::pictures::{Part, load_pictures};
 use crate::stage1::{Progress, begin, draw_curves, log, save};
@@ -50,7 +51,6 @@ pub fn train_clip(
     let net = ClipNetwork::new(&model, &params)?;
     let variables = params.variables();
     let mut adam = Stepper::new(&variables)?;
-    let checkpoint = out.join("checkpoint.safetensors");
     begin(config, out, resume, &variables, &mut adam, progress)?;
     let (train, check) = load(config, out, &model, progress)?;
     let (began, first) = (Instant::now(), adam.step());
@@ -116,7 +116,7 @@ pub fn train_clip(
             draw_curves(out)?;
         }
         if done % config.save_every == 0 || done == config.steps {
-            save(&checkpoint, &variables, &adam)?;
+            save(&out.join(checkpoint::FILE), &variables, &adam)?;
             export(&model, &vocabulary, out, &params, &variables, &adam)?;
         }
     }

@@ -1,6 +1,7 @@
 //! `volseg train prompt`: fits the embedded network to labelled slices.
 
 use crate::asked::{attach_texts, prompt};
+use crate::checkpoint::{self, has_checkpoint};
 use crate::cts::Cts;
 use crate::curves::{self, Line};
 use crate::optimizer::Stepper;
@@ -135,7 +136,7 @@ impl Run<'_> {
                 self.check(progress)?;
             }
             if done.is_multiple_of(config.save_every) || done == config.steps {
-                save(&self.out.join("checkpoint.safetensors"), &self.variables, &self.adam)?;
+                save(&self.out.join(checkpoint::FILE), &self.variables, &self.adam)?;
                 self.export()?;
             }
         }
@@ -421,9 +422,8 @@ pub(crate) fn begin(
     adam: &mut Stepper,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
-    let checkpoint = out.join("checkpoint.safetensors");
-    if resume && checkpoint.exists() {
-        restore(&checkpoint, variables, adam)?;
+    if resume && has_checkpoint(out) {
+        restore(&out.join(checkpoint::FILE), variables, adam)?;
         progress.line(&format!("going on after step {}", adam.step()));
     } else {
         let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;

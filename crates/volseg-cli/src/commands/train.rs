@@ -7,7 +7,7 @@ use crate::{
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use volseg_train::{
-    AlignConfig, ClipTrainConfig, Progress, SamTrainConfig, TrainConfig, train_align, train_clip, train_prompt,
+    AlignConfig, ClipTrainConfig, Progress, SamTrainConfig, TrainConfig, has_checkpoint, train_align, train_clip, train_prompt,
     train_sam_prompt,
 };
 
@@ -100,9 +100,24 @@ impl Progress for Lines<'_> {
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     match args.stage {
-        Stage::Prompt(args) => prompt(&args, global),
-        Stage::Align(args) => align(&args, global),
-        Stage::Clip(args) => clip(&args, global),
+        Stage::Prompt(args) => start(&args.out, args.resume).and_then(|()| prompt(&args, global)),
+        Stage::Align(args) => start(&args.out, args.resume).and_then(|()| align(&args, global)),
+        Stage::Clip(args) => start(&args.out, args.resume).and_then(|()| clip(&args, global)),
+    }
+}
+
+/// A run is gone on with or left alone, never written over by accident.
+fn start(out: &Path, resume: bool) -> anyhow::Result<()> {
+    let place = out.display();
+    match (has_checkpoint(out), resume) {
+        (true, false) => Err(usage_error(format!(
+            "--out: {place} holds a run already; give --resume to go on with it, or another folder"
+        ))),
+        (false, true) => {
+            Err(usage_error(format!("no checkpoint in {place} to go on from; leave --resume out to start")))
+        }
+        _ if out.exists() && !out.is_dir() => Err(usage_error(format!("--out: {place} is a file, expected a folder"))),
+        _ => Ok(()),
     }
 }
 
