@@ -10,6 +10,7 @@ mod prompt;
 mod scanner;
 mod segment;
 mod train;
+mod weights;
 
 /// The command under test, with an environment of its own.
 fn volseg() -> assert_cmd::Command {

@@ -150,13 +150,13 @@ fn export(
         ("arch", ARCH.to_owned()),
         ("config", serde_json::to_string(model).map_err(text)?),
         ("format", "volseg-weights/1".to_owned()),
-        ("licence", "Apache-2.0 OR MIT".to_owned()),
+        ("licence", embedded::LICENCE.to_owned()),
         ("presence", presence.to_string()),
         ("steps", adam.step().to_string()),
         ("vocab", vocabulary.to_owned()),
     ];
     let metadata = metadata.map(|(k, v)| (k.to_owned(), v)).into();
-    Ok(embedded::write_tensors(&out.join("model.safetensors"), &tensors, metadata)?)
+    Ok(embedded::write_weights(&out.join("model.safetensors"), &tensors, metadata)?)
 }
 
 /// Sources to train on, each with its number in a batch, and views to validate on.
