@@ -27,10 +27,19 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Stage {
     /// Stage 1: prompts and masks from labelled slices
+    #[command(after_help = "Examples:
+  volseg train prompt --config embedded.toml --out run1
+  volseg train prompt --config embedded.toml --out run1 --resume
+  volseg train prompt --config embedded.toml --out run3 --set steps=500 --set pictures.0.batch=2
+  volseg segment breast.png -o mask.png --model run1/model.safetensors --modality ultrasound")]
     Prompt(PromptArgs),
     /// Stage 2: rankings of candidate masks, by people or simulated
     Align(AlignArgs),
     /// The small image-text model that `volseg prompt` uses when no other is imported
+    #[command(after_help = "Examples:
+  volseg train clip --config clip.toml --out run4
+  volseg train clip --config clip.toml --out run4 --resume
+  volseg prompt breast.png -o prompts.json --source run4/model.safetensors")]
     Clip(PromptArgs),
 }
 
@@ -132,7 +141,7 @@ fn wrong(config: &Path) -> impl Fn(Error) -> anyhow::Error {
 }
 
 /// A file that cannot be read decides the exit code; every other error is a plain failure.
-fn judged(error: Error) -> anyhow::Error {
+pub(super) fn judged(error: Error) -> anyhow::Error {
     let unreadable = error.is_unreadable_input();
     let error = anyhow::Error::from(error);
     if unreadable { Verdict::Unreadable(format!("{error:#}")).into() } else { error }
