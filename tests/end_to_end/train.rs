@@ -219,3 +219,29 @@ fn data_that_cannot_be_read_leaves_no_folder() {
     let said = refusal(folder.path(), "prompt", "prompt.toml", &[], 4);
     assert!(said.contains("p03.png"), "{said}");
 }
+
+/// A plan reads the data as the runs would, and leaves nothing.
+#[test]
+fn a_plan_checks_and_measures() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    let out = folder.path().join("out");
+    let plan = |options: &[&str], code: i32| {
+        let mut command = volseg();
+        command.args(["experiment", "table1", "--modality", "ultrasound", "--size", "small", "--plan", "--data"]);
+        command.arg(folder.path()).arg("--out").arg(&out).args(options);
+        let output = command.assert().code(code).get_output().clone();
+        assert!(!out.exists());
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let hours = |text: &str| -> f64 {
+        let number = text.split("about ").nth(1).and_then(|t| t.split(' ').next());
+        number.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+    };
+    let (few, many) = (plan(&["--steps", "10"], 0), plan(&["--steps", "1000000"], 0));
+    assert!(few.contains("to do") && hours(&many) > 10.0 && hours(&few) < 1.0, "{few}\n{many}");
+    let missing = folder.path().join("none.jsonl").display().to_string();
+    assert!(plan(&["--answers", &missing], 4).contains("none.jsonl"));
+    std::fs::write(folder.path().join("images/p05.png"), b"no picture").unwrap();
+    assert!(plan(&[], 4).contains("p05.png"));
+}

@@ -6,6 +6,7 @@
 
 mod config;
 mod item;
+mod measure;
 mod people;
 mod places;
 mod retrain;
@@ -13,6 +14,7 @@ mod student;
 
 pub use config::{AlignConfig, Asked, CandidateSource, Objective, Trained};
 pub(crate) use item::{Item, of_picture, of_slice};
+pub(crate) use measure::measure;
 
 use crate::asked::attach_texts;
 use crate::checkpoint::{self, State};

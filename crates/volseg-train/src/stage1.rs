@@ -94,6 +94,20 @@ pub(crate) fn fit(
     })
 }
 
+/// Seconds of a step, and random weights of the network. The first step, which also warms up, does not count.
+pub(crate) fn measure(config: &TrainConfig, data: &Data) -> Result<(f64, Weights), Error> {
+    let params = Params::trainable(config.seed, BTreeMap::new());
+    let net = Network::new(&config.model, &params)?;
+    let weights = Weights { config: config.model.clone(), tensors: params.tensors(), steps: 0 };
+    let variables = params.variables();
+    let adam = Stepper::new(&variables)?;
+    let mut run = Run { config, out: Path::new(""), device: &Device::Cpu, params, net, variables, adam, data };
+    run.step(&draw(config, data, 0))?;
+    let began = Instant::now();
+    run.step(&draw(config, data, 1))?;
+    Ok((began.elapsed().as_secs_f64(), weights))
+}
+
 impl Data {
     /// Pictures alone, with how many of each part stand in a batch.
     pub(crate) fn of_pictures(pictures: Vec<(usize, Vec<Picture>)>) -> Self {

@@ -50,7 +50,6 @@ fn in_text(text: &str, e: &toml::de::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::TrainConfig;
 
     const TEXT: &str = "steps = 5\n\n[[pictures]]\npath = \"a\"\nmodality = \"xray\"\norgan = \"lungs\"\n";
