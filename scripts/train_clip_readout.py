@@ -331,6 +331,7 @@ def main():
         assert out.keys() == net.state.keys()
         meta = dict(net.meta, steps=net.meta["steps"].split("+")[0] + f"+{step}", saliency=json.dumps({"top_k": 7, "softmax_over": "selected"}))
         meta.pop("boxes", None)  # fitted afterwards by train_clip_boxes.py
+        meta.pop("sha256", None)  # of the tensors before
         save_file({k: v.half().contiguous() for k, v in out.items()}, a.out, metadata=meta)
         result = check(net, *[t.detach() for t in texts(True)], valid)
         for n, q in net.named_parameters():

@@ -45,7 +45,9 @@ batch = $cxr_batch
 $split
 TOML
     if [[ ! -e $run/trained ]]; then
-        "$volseg" train prompt --config "$run/folds.toml" --out "$run" --resume "$@"
+        resume=
+        [[ -e $run/checkpoint.safetensors ]] && resume=--resume
+        "$volseg" train prompt --config "$run/folds.toml" --out "$run" $resume "$@"
         touch "$run/trained"
     fi
     for mode in ${MODES:-organ box chain}; do

@@ -11,6 +11,7 @@ mod said_aloud;
 mod scanner;
 mod segment;
 mod train;
+mod weights;
 
 /// The command under test, with an environment of its own.
 fn volseg() -> assert_cmd::Command {

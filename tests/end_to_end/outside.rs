@@ -16,18 +16,24 @@ fn version_names_commit_features_and_model() {
     }
 }
 
+/// Of a command and of all below it.
+fn shows_examples(words: &[&str]) {
+    let output = volseg().args(words).arg("--help").assert().code(0).get_output().clone();
+    let help = text(&output.stdout);
+    assert!(help.contains("Examples:\n  volseg") && output.stderr.is_empty(), "{words:?}: {help}");
+    let listed = help.split("Commands:\n").nth(1).unwrap_or_default().lines().take_while(|l| l.starts_with("  "));
+    // What goes on in the next line stands further to the right.
+    let names = listed.filter(|l| !l.starts_with("   ")).filter_map(|l| l.split_whitespace().next());
+    for command in names {
+        shows_examples(&[words, &[command]].concat());
+    }
+}
+
 #[test]
 fn every_command_shows_examples() {
     let help = text(&volseg().arg("--help").assert().code(0).get_output().stdout);
-    let listed = help.split("Commands:\n").nth(1).unwrap().lines().take_while(|l| l.starts_with("  "));
-    let commands: Vec<&str> = listed.filter_map(|l| l.split_whitespace().next()).collect();
-    assert!(commands.contains(&"organs"), "{help}");
-    for command in commands {
-        let output = volseg().args([command, "--help"]).assert().code(0).get_output().clone();
-        let help = text(&output.stdout);
-        assert!(help.contains("Examples:\n  volseg") || help.contains("Commands:"), "{command}: {help}");
-        assert!(output.stderr.is_empty());
-    }
+    assert!(help.contains("Commands:\n") && help.contains("\n  organs"), "{help}");
+    shows_examples(&[]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn pictures(folder: &Path) {
     }
 }
 
-/// A configuration of both stages, with a network that trains in a second.
+/// Configurations of both stages and of the image-text model, of trainings that take a second.
 fn write_configs(folder: &Path) {
     let set = format!(
         "[[pictures]]\npath = {:?}\nmodality = \"ultrasound\"\norgan = \"breast_tumor\"\nbatch = 4\nlabelled = 0.5\n\
@@ -46,6 +46,7 @@ fn write_configs(folder: &Path) {
     let model = folder.join("stage1/model.safetensors").display().to_string();
     let stage2 = format!("model = {model:?}\nepochs = 20\npatience = 0\nbatch = 2\nlearning_rate = 0.001\n\n{set}");
     std::fs::write(folder.join("align.toml"), stage2).unwrap();
+    std::fs::write(folder.join("clip.toml"), format!("steps = 2\n{set}")).unwrap();
 }
 
 #[test]
@@ -112,4 +113,135 @@ fn what_ruins_a_model_is_wrong_use() {
         assert!(text.contains(hint), "{options:?}: {text}");
         assert!(!out.exists());
     }
+}
+
+/// A run is never written over by accident, and `--resume` never starts from scratch.
+#[test]
+fn a_run_is_gone_on_with_or_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    write_configs(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    let run = |stage: &str, out: &str, options: &[&str]| {
+        let mut command = volseg();
+        command.args(["train", stage, "--config"]).arg(at("prompt.toml")).arg("--out").arg(at(out)).args(options);
+        command.assert()
+    };
+    let refused = |stage: &str, out: &str, options: &[&str]| {
+        String::from_utf8(run(stage, out, options).code(2).get_output().stderr.clone()).unwrap()
+    };
+    assert!(refused("prompt", "run", &["--resume"]).contains("leave --resume out"));
+    assert!(!at("run").exists());
+    run("prompt", "run", &["--set", "steps=2"]).success();
+    let held = || ["model", "checkpoint"].map(|f| std::fs::read(at(&format!("run/{f}.safetensors"))).unwrap());
+    let before = held();
+    for stage in ["prompt", "align", "clip"] {
+        assert!(refused(stage, "run", &[]).contains("--resume"), "{stage}");
+        assert!(refused(stage, "other", &["--resume"]).contains("no checkpoint"), "{stage}");
+    }
+    assert!(before == held());
+    run("prompt", "run", &["--resume", "--set", "steps=3"]).success();
+    assert!(before != held());
+    assert!(refused("prompt", "prompt.toml", &[]).contains("expected a folder"));
+}
+
+/// What `train STAGE` says on stderr when it ends with a code; it leaves no folder.
+fn refusal(folder: &Path, stage: &str, config: &str, options: &[&str], code: i32) -> String {
+    let out = folder.join("out");
+    let mut command = volseg();
+    command.args(["train", stage, "--config"]).arg(folder.join(config)).arg("--out").arg(&out).args(options);
+    let text = String::from_utf8(command.assert().code(code).get_output().stderr.clone()).unwrap();
+    assert!(!out.exists(), "{stage} {options:?} left a folder: {text}");
+    text
+}
+
+#[test]
+fn a_mistake_in_a_configuration_has_its_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    write_configs(folder.path());
+    let text = std::fs::read_to_string(folder.path().join("prompt.toml")).unwrap();
+    std::fs::write(folder.path().join("bad.toml"), text.replace("organ =", "organs =")).unwrap();
+    std::fs::write(folder.path().join("empty.toml"), "").unwrap();
+    let line = text.lines().position(|l| l.starts_with("organ =")).unwrap() + 1;
+    let said = refusal(folder.path(), "prompt", "bad.toml", &[], 2);
+    assert!(said.contains("bad.toml") && said.contains(&format!("line {line}: ")) && said.contains("organs"), "{said}");
+    for stage in ["prompt", "align", "clip"] {
+        let said = refusal(folder.path(), stage, "empty.toml", &[], 2);
+        assert!(said.contains("empty.toml") && said.contains("[[pictures]]"), "{stage}: {said}");
+        let said = refusal(folder.path(), stage, "missing.toml", &[], 4);
+        assert!(said.contains("missing.toml"), "{stage}: {said}");
+    }
+}
+
+/// Shards without a sample are left out, so one picture a step is enough.
+#[test]
+fn a_batch_of_one_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    write_configs(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    for stage in ["prompt", "clip"] {
+        volseg()
+            .args(["train", stage, "--set", "pictures.0.batch=1", "--set", "steps=2", "--config"])
+            .arg(at(&format!("{stage}.toml")))
+            .arg("--out")
+            .arg(at(stage))
+            .assert()
+            .success();
+        assert!(at(stage).join("model.safetensors").exists());
+    }
+}
+
+#[test]
+fn data_that_cannot_be_read_leaves_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    write_configs(folder.path());
+    for stage in ["prompt", "clip"] {
+        let said = refusal(folder.path(), stage, &format!("{stage}.toml"), &["--set", "pictures.0.path=none"], 4);
+        assert!(said.contains("none"), "{said}");
+    }
+    pictures(folder.path());
+    let all_test = ["--set", "pictures.0.split.test=1.0", "--set", "pictures.0.split.validation=0.0"];
+    let said = refusal(folder.path(), "prompt", "prompt.toml", &all_test, 1);
+    assert!(said.contains("split"), "{said}");
+    let said = refusal(folder.path(), "align", "align.toml", &["--set", "model=missing.safetensors"], 4);
+    assert!(said.contains("missing.safetensors"), "{said}");
+    std::fs::write(folder.path().join("broken.safetensors"), b"no weights at all").unwrap();
+    let broken = format!("model={}", folder.path().join("broken.safetensors").display());
+    let said = refusal(folder.path(), "align", "align.toml", &["--set", &broken], 4);
+    assert!(said.contains("broken.safetensors"), "{said}");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/volseg-model/weights/embedded.safetensors");
+    let model = format!("model={}", shipped.display());
+    let people = ["--set", &model, "--preferences", "none.jsonl", "--set", "images=[\".\"]"];
+    let said = refusal(folder.path(), "align", "align.toml", &people, 4);
+    assert!(said.contains("none.jsonl"), "{said}");
+    std::fs::write(folder.path().join("masks/p03.png"), b"not a picture").unwrap();
+    let said = refusal(folder.path(), "prompt", "prompt.toml", &[], 4);
+    assert!(said.contains("p03.png"), "{said}");
+}
+
+/// A plan reads the data as the runs would, and leaves nothing.
+#[test]
+fn a_plan_checks_and_measures() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    let out = folder.path().join("out");
+    let plan = |options: &[&str], code: i32| {
+        let mut command = volseg();
+        command.args(["experiment", "table1", "--modality", "ultrasound", "--size", "small", "--plan", "--data"]);
+        command.arg(folder.path()).arg("--out").arg(&out).args(options);
+        let output = command.assert().code(code).get_output().clone();
+        assert!(!out.exists());
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let hours = |text: &str| -> f64 {
+        let number = text.split("about ").nth(1).and_then(|t| t.split(' ').next());
+        number.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+    };
+    let (few, many) = (plan(&["--steps", "10"], 0), plan(&["--steps", "1000000"], 0));
+    assert!(few.contains("to do") && hours(&many) > 10.0 && hours(&few) < 1.0, "{few}\n{many}");
+    let missing = folder.path().join("none.jsonl").display().to_string();
+    assert!(plan(&["--answers", &missing], 4).contains("none.jsonl"));
+    std::fs::write(folder.path().join("images/p05.png"), b"no picture").unwrap();
+    assert!(plan(&[], 4).contains("p05.png"));
 }

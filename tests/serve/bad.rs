@@ -217,8 +217,8 @@ fn settings_that_are_not_safe_do_not_start() {
     for (options, code, part) in [
         (&["--listen", "0.0.0.0:0"][..], 2, "token"),
         (&["--listen", "127.0.0.1:0", "--allow-origin", "*"], 2, "origins"),
-        (&["--listen", "127.0.0.1:0", "--model", "missing.safetensors"], 1, "missing.safetensors"),
-        (&["--listen", "127.0.0.1:0", "--studies", "/no/such/folder"], 1, "folders"),
+        (&["--listen", "127.0.0.1:0", "--model", "missing.safetensors"], 2, "missing.safetensors"),
+        (&["--listen", "127.0.0.1:0", "--studies", "/no/such/folder"], 4, "/no/such/folder"),
         (&["--listen", "127.0.0.1:0", "--temp", "/proc"], 1, "temporary folder"),
         (&["--listen", "nowhere"], 2, "--listen"),
     ] {

@@ -85,3 +85,20 @@ pub enum Error {
     #[error("tensor operation failed: {0}")]
     Device(#[from] candle_core::Error),
 }
+
+impl Error {
+    /// Whether a weights file is missing or not what it says it is.
+    #[must_use]
+    pub fn is_unreadable_input(&self) -> bool {
+        match self {
+            Self::Io { what, .. } => what.starts_with("read"),
+            Self::MissingTensor { .. }
+            | Self::TensorShape { .. }
+            | Self::Malformed { .. }
+            | Self::Unfit { .. }
+            | Self::NotFinite { .. }
+            | Self::Digest { .. } => true,
+            _ => false,
+        }
+    }
+}

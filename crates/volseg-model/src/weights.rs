@@ -17,6 +17,7 @@ mod write;
 pub(crate) use checkpoint::Checkpoint;
 pub use convert::convert_from_sam;
 pub use file::WeightsFile;
+pub(crate) use file::digest_of;
 pub use fit::Fit;
 pub use folder::{find, folder, installed};
 pub use import::{ImportOptions, Imported, import};

@@ -6,6 +6,7 @@
 
 mod config;
 mod item;
+mod measure;
 mod people;
 mod places;
 mod retrain;
@@ -13,6 +14,7 @@ mod student;
 
 pub use config::{AlignConfig, Asked, CandidateSource, Objective, Trained};
 pub(crate) use item::{Item, of_picture, of_slice};
+pub(crate) use measure::measure;
 
 use crate::asked::attach_texts;
 use crate::checkpoint::{self, State};
@@ -22,7 +24,8 @@ use crate::optimizer::AdamW;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::preference::candidates;
 use crate::sample::Sample;
-use crate::stage1::draw_ct;
+use crate::split;
+use crate::stage1::{draw_ct, read_weights};
 use crate::step;
 use crate::volumes::CtVolume;
 use crate::{Error, Progress, Random};
@@ -93,9 +96,8 @@ pub fn train_align(
         let what = format!("{what} in {}", out.display());
         move |source| Error::Io { what, source }
     };
-    std::fs::create_dir_all(out).map_err(io("make the folder"))?;
     let weights = match &config.model {
-        Some(path) => Weights::read(path)?,
+        Some(path) => read_weights(path)?,
         None => Weights::from_bytes(SHIPPED)?,
     };
     let first = Network::new(&weights.config, &volseg_model::Params::given(weights.tensors.clone()))?;
@@ -231,7 +233,7 @@ struct Data {
 
 fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Progress) -> Result<Data, Error> {
     let mut all: Vec<(u64, Picture)> = Vec::new();
-    let mut split = std::collections::BTreeMap::new();
+    let mut parts = std::collections::BTreeMap::new();
     for set in &config.pictures {
         let mut pictures = load_pictures(set)?;
         if config.prompts.reads_text() {
@@ -239,18 +241,15 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
         }
         let names: std::collections::BTreeMap<String, String> =
             pictures.iter().map(|p| (p.name.clone(), format!("{:?}", p.part))).collect();
-        split.insert(set.organ.clone(), names);
+        parts.insert(set.organ.clone(), names);
         let place = all.len() as u64;
         all.extend((place..).zip(pictures));
     }
     let cts = config.cts.as_ref().map(Cts::find).transpose()?;
     if let Some(cts) = &cts {
-        let parts = cts.parts().into_iter().map(|(name, part)| (name.to_owned(), part));
-        split.insert("cts".into(), parts.collect());
+        let of_cts = cts.parts().into_iter().map(|(name, part)| (name.to_owned(), part));
+        parts.insert("cts".into(), of_cts.collect());
     }
-    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
-    std::fs::write(out.join("split.json"), text)
-        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
     let items = |part: Part| -> Result<Vec<Item>, Error> {
         let of = all.par_iter().filter(|(_, p)| p.part == part && (part != Part::Validation || p.mask.contains(&1)));
         of.map(|(place, p)| of_picture(first, p, config, *place, &mut |_| ())).collect()
@@ -310,6 +309,12 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
     if labelled.is_empty() && volumes.is_empty() && config.labelled() > 0 {
         return Err(Error::Data("there are no labelled pictures to replay".into()));
     }
+    if config.retrain > 0 && unannotated.iter().any(|p| p.ct.is_some()) {
+        return Err(Error::Data(
+            "retrain is for pictures: a slice of a CT would be learned with its own labels".into(),
+        ));
+    }
+    split::leave(out, &parts)?;
     Ok(Data { labelled, unannotated, volumes, validation, ranked })
 }
 

@@ -10,8 +10,15 @@ use std::io::Write;
 use std::path::Path;
 use volseg_model::embedded::write_tensors;
 
-const FILE: &str = "checkpoint.safetensors";
+/// Name of a checkpoint in the folder of a run.
+pub(crate) const FILE: &str = "checkpoint.safetensors";
 const LOG: &str = "metrics.jsonl";
+
+/// Whether the folder of a run holds a checkpoint to go on from.
+#[must_use]
+pub fn has_checkpoint(out: &Path) -> bool {
+    out.join(FILE).exists()
+}
 
 pub(crate) fn damaged(e: &candle_core::Error) -> Error {
     let cause = e.to_string();
@@ -70,10 +77,10 @@ impl State {
         resume: bool,
         parts: &mut [(&BTreeMap<String, Var>, &mut AdamW)],
     ) -> Result<Option<Self>, Error> {
-        let path = out.join(FILE);
-        if !resume || !path.exists() {
+        if !resume || !has_checkpoint(out) {
             return Ok(None);
         }
+        let path = out.join(FILE);
         let bad = |e: String| Error::Checkpoint(e);
         let bytes = std::fs::read(&path).map_err(|source| Error::Io { what: "read the checkpoint".into(), source })?;
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;

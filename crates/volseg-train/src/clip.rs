@@ -7,8 +7,10 @@ mod view;
 
 pub use config::ClipTrainConfig;
 
+use crate::checkpoint;
 use crate::optimizer::Stepper;
 use crate::pictures::{Part, load_pictures};
+use crate::split;
 use crate::stage1::{Progress, begin, draw_curves, log, save};
 use crate::volumes;
 use crate::{Error, Random};
@@ -20,13 +22,15 @@ use std::time::Instant;
 use step::{Losses, Shard, gradients};
 use view::{Source, View};
 use volseg_model::clip::{ARCH, ClipConfig, ClipNetwork, WordPieces};
+use volseg_model::weights::WeightsFile;
 use volseg_model::{Params, embedded};
 
 /// Gradients of this many shards are summed in order, so that the number of threads does not change a bit.
 const SHARDS: usize = 2;
 
 /// Trains by `config`, writing checkpoints, `metrics.jsonl`, `curves.png`, the configuration as run, and `model.safetensors`
-/// (averaged weights, f16, vocabulary inside) into `out`. With `resume` it goes on from the last checkpoint there.
+/// (averaged weights, f16, vocabulary inside) into `out`. With `resume` it goes on from the last checkpoint there,
+/// if there is one.
 ///
 /// # Errors
 /// Data sets, checkpoints or files that cannot be used; a loss that is no number.
@@ -36,48 +40,45 @@ pub fn train_clip(
     resume: bool,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
-    let io = |what: String| move |source| Error::Io { what, source };
-    std::fs::create_dir_all(out).map_err(io(format!("make {}", out.display())))?;
     let vocabulary = vocabulary();
     let words = WordPieces::new(&vocabulary)?;
     let mut model = config.model.clone();
     model.text.vocab = vocabulary.lines().count();
     let start = match &config.start_from {
-        Some(path) => candle_core::safetensors::load(path, &candle_core::Device::Cpu)?.into_iter().collect(),
+        Some(path) => read_tensors(path)?,
         None => BTreeMap::new(),
     };
     let params = Params::trainable(config.seed, start);
     let net = ClipNetwork::new(&model, &params)?;
     let variables = params.variables();
     let mut adam = Stepper::new(&variables)?;
-    let checkpoint = out.join("checkpoint.safetensors");
-    begin(config, out, resume, &variables, &mut adam, progress)?;
     let (train, check) = load(config, out, &model, progress)?;
+    begin(config, out, resume, &variables, &mut adam, progress)?;
     let (began, first) = (Instant::now(), adam.step());
     let mut recent: Vec<Losses> = Vec::new();
     while adam.step() < config.steps {
         let step = adam.step();
         let captions = Captions::draw(&words, &mut Random::at(&[config.seed, step as u64, 5]))?;
-        let results: Vec<Result<(Losses, Vec<Tensor>), Error>> = std::thread::scope(|scope| {
+        let results: Vec<Result<Option<(Losses, Vec<Tensor>)>, Error>> = std::thread::scope(|scope| {
             let jobs: Vec<_> = (0..SHARDS)
                 .map(|s| {
                     let (net, variables, train, captions, model) = (&net, &variables, &train, &captions, &model);
                     scope.spawn(move || {
                         let views = draw(config, train, step, s, model.image_size);
-                        gradients(net, variables, model, &Shard { views: &views, captions }, config.local_weight)
+                        let shard = Shard { views: &views, captions };
+                        // A batch of one leaves a shard empty.
+                        let full = !views.is_empty();
+                        full.then(|| gradients(net, variables, model, &shard, config.local_weight)).transpose()
                     })
                 })
                 .collect();
             let lost = || Err(Error::Config("a training thread stopped".into()));
             jobs.into_iter().map(|j| j.join().unwrap_or_else(|_| lost())).collect()
         });
-        let mut shares = Vec::with_capacity(SHARDS);
+        let full = results.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
         let mut losses = Losses::default();
-        for result in results {
-            let (l, g) = result?;
-            losses.add(&l, 1.0 / SHARDS as f32);
-            shares.push(g);
-        }
+        full.iter().for_each(|(l, _)| losses.add(l, 1.0 / full.len() as f32));
+        let shares: Vec<Vec<Tensor>> = full.into_iter().map(|(_, g)| g).collect();
         if !losses.total.is_finite() {
             return Err(Error::Diverged { step, loss: losses.total });
         }
@@ -116,11 +117,18 @@ pub fn train_clip(
             draw_curves(out)?;
         }
         if done % config.save_every == 0 || done == config.steps {
-            save(&checkpoint, &variables, &adam)?;
+            save(&out.join(checkpoint::FILE), &variables, &adam)?;
             export(&model, &vocabulary, out, &params, &variables, &adam)?;
         }
     }
     Ok(())
+}
+
+/// Tensors to begin with.
+fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
+    let unusable = |source| Error::Weights { file: path.to_owned(), source };
+    let file = WeightsFile::open(path).map_err(unusable)?;
+    file.shapes().into_keys().map(|name| Ok((name.clone(), file.read(&name).map_err(unusable)?))).collect()
 }
 
 fn export(
@@ -142,13 +150,13 @@ fn export(
         ("arch", ARCH.to_owned()),
         ("config", serde_json::to_string(model).map_err(text)?),
         ("format", "volseg-weights/1".to_owned()),
-        ("licence", "Apache-2.0 OR MIT".to_owned()),
+        ("licence", embedded::LICENCE.to_owned()),
         ("presence", presence.to_string()),
         ("steps", adam.step().to_string()),
         ("vocab", vocabulary.to_owned()),
     ];
     let metadata = metadata.map(|(k, v)| (k.to_owned(), v)).into();
-    Ok(embedded::write_tensors(&out.join("model.safetensors"), &tensors, metadata)?)
+    Ok(embedded::write_weights(&out.join("model.safetensors"), &tensors, metadata)?)
 }
 
 /// Sources to train on, each with its number in a batch, and views to validate on.
@@ -160,7 +168,7 @@ fn load(
 ) -> Result<(Vec<(usize, Vec<Source>)>, Vec<View>), Error> {
     let side = model.image_size;
     let mut train: Vec<(usize, Vec<Source>)> = Vec::new();
-    let (mut check, mut split) = (Vec::new(), BTreeMap::new());
+    let (mut check, mut parts) = (Vec::new(), BTreeMap::new());
     let mut random = Random::at(&[config.seed, 11]);
     for set in &config.pictures {
         let all = load_pictures(set)?;
@@ -168,15 +176,12 @@ fn load(
         let (a, b, c) = (count(Part::Train), count(Part::Validation), count(Part::Test));
         progress.line(&format!("{}: {a} pictures to train on, {b} to validate, {c} kept for the test", set.organ));
         let names: BTreeMap<&str, String> = all.iter().map(|p| (p.name.as_str(), format!("{:?}", p.part))).collect();
-        split.insert(set.organ.clone(), serde_json::json!(names));
+        parts.insert(set.organ.clone(), serde_json::json!(names));
         for p in all.iter().filter(|p| p.part == Part::Validation).take(64) {
             check.push(Source::picture(p).view(0, side, false, &mut random));
         }
         train.push((set.batch, all.iter().filter(|p| p.part == Part::Train).map(Source::picture).collect()));
     }
-    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
-    std::fs::write(out.join("split.json"), text)
-        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
     if let Some(set) = &config.phantoms {
         progress.line(&format!("making {} CT phantoms", set.volumes));
         train.push((set.batch, volumes::make(set)?.into_iter().map(Source::Ct).collect()));
@@ -189,8 +194,9 @@ fn load(
         }
     }
     if train.iter().all(|(batch, sources)| *batch == 0 || sources.is_empty()) {
-        return Err(Error::Data("nothing to train on".into()));
+        return Err(Error::Data("there is nothing to train on; see `split`, `labelled` and `volumes`".into()));
     }
+    split::leave(out, &parts)?;
     Ok((train, check))
 }
 

@@ -1,3 +1,7 @@
+mod read;
+
+pub(crate) use read::{read_table, typed};
+
 use crate::{Asked, Error};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -209,9 +213,11 @@ impl TrainConfig {
     /// # Errors
     /// [`Error::Config`] naming what does not fit.
     pub fn parse(text: &str, changes: &[String]) -> Result<Self, Error> {
-        let table = read_table(text, changes)?;
-        let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
+        let config: Self = typed(read_table(text, changes)?, text)?;
         config.model.check()?;
+        if config.pictures.is_empty() && config.phantoms.is_none() && config.cts.is_none() {
+            return Err(Error::Config("nothing to train on is named: add [[pictures]], [phantoms] or [cts]".into()));
+        }
         if let Some(prompts) = config.prompts {
             prompts.check(&config.pictures)?;
             if prompts.reads_text() && config.model.text.is_none() {
@@ -226,40 +232,11 @@ impl TrainConfig {
         if batch == 0 || config.steps == 0 || !(0.0..1.0).contains(&config.average) || !config.learning_rate.is_finite()
         {
             return Err(Error::Config(
-                "steps and the batch must be positive, average in 0..1, learning_rate finite".into(),
+                "steps and `batch` of at least one set must be positive, average in 0..1, learning_rate finite".into(),
             ));
         }
         Ok(config)
     }
-}
-
-/// TOML with `key=value` changes, whose keys are dotted paths.
-pub(crate) fn read_table(text: &str, changes: &[String]) -> Result<toml::Table, Error> {
-    let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
-    for change in changes {
-        let (key, value) =
-            change.split_once('=').ok_or_else(|| Error::Config(format!("`{change}` is not of the form key=value")))?;
-        let parsed: toml::Table = format!("v = {value}")
-            .parse()
-            .or_else(|_| format!("v = {value:?}").parse())
-            .map_err(|e: toml::de::Error| Error::Config(format!("{key}: {}", e.message())))?;
-        let mut at = &mut table;
-        let mut parts = key.split('.').peekable();
-        while let Some(part) = parts.next() {
-            if parts.peek().is_none() {
-                if let Some(v) = parsed.get("v") {
-                    at.insert(part.to_owned(), v.clone());
-                }
-            } else {
-                at = at
-                    .entry(part)
-                    .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-                    .as_table_mut()
-                    .ok_or_else(|| Error::Config(format!("`{key}`: {part} is not a table")))?;
-            }
-        }
-    }
-    Ok(table)
 }
 
 #[cfg(test)]
@@ -272,7 +249,7 @@ mod tests {
         let c = TrainConfig::parse(text, &["steps=7".into(), "model.side=64".into()]).unwrap();
         assert_eq!((c.steps, c.model.side), (7, 64));
         assert!(TrainConfig::parse(text, &["stepz=7".into()]).unwrap_err().to_string().contains("stepz"));
-        assert!(TrainConfig::parse("", &[]).is_err());
+        assert!(TrainConfig::parse("", &[]).unwrap_err().to_string().contains("[[pictures]]"));
         let prompts = |c: &[&str]| TrainConfig::parse(text, &c.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>());
         assert!(prompts(&["prompts=text"]).unwrap_err().to_string().contains("model.text"));
         assert_eq!(prompts(&["prompts=text", "model.text=64"]).unwrap().model.text, Some(64));

@@ -18,9 +18,9 @@ pub(crate) struct Case {
 /// Reads a file of a set.
 ///
 /// # Errors
-/// [`Error::Data`] with the file's name: a set has hundreds.
+/// [`Error::File`].
 pub(crate) fn open(file: &Path) -> Result<Image, Error> {
-    volseg_io::read(file, &ReadOptions::default()).map_err(|e| Error::Data(format!("{}: {e}", file_name(file))))
+    volseg_io::read(file, &ReadOptions::default()).map_err(|source| Error::File { file: file_name(file), source })
 }
 
 /// Name of a file without its folders.

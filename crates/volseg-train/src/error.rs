@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 /// What went wrong in training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -8,6 +10,24 @@ pub enum Error {
     /// A data set is not as expected.
     #[error("data set: {0}")]
     Data(String),
+    /// A file of a data set cannot be read: a set has hundreds, so it is named.
+    #[error("data set: {file}")]
+    File {
+        /// Its name.
+        file: String,
+        /// Why not.
+        #[source]
+        source: volseg_io::Error,
+    },
+    /// Weights to begin with cannot be used.
+    #[error("weights {}", file.display())]
+    Weights {
+        /// Their file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        source: volseg_model::Error,
+    },
     /// A checkpoint cannot be resumed.
     #[error("checkpoint: {0}")]
     Checkpoint(String),
@@ -43,6 +63,22 @@ pub enum Error {
     /// The network failed.
     #[error(transparent)]
     Model(#[from] volseg_model::Error),
+}
+
+impl Error {
+    /// Whether a file that was given is missing or broken, so that trying again does not help.
+    #[must_use]
+    pub fn is_unreadable_input(&self) -> bool {
+        match self {
+            Self::Io { what, .. } => what.starts_with("read") || what.starts_with("list"),
+            Self::File { source, .. }
+            | Self::Image(source)
+            | Self::Prompt(volseg_prompt::Error::Io(source))
+            | Self::Case(volseg_engine::Error::Io(source)) => source.is_unreadable_input(),
+            Self::Weights { source, .. } | Self::Model(source) => source.is_unreadable_input(),
+            _ => false,
+        }
+    }
 }
 
 impl From<candle_core::Error> for Error {

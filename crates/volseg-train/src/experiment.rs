@@ -6,11 +6,15 @@
 mod cases;
 mod evaluate;
 mod figures;
+mod plan;
 mod prompts;
 mod runs;
 mod table;
 
+pub use plan::{Planned, plan};
+
 use crate::asked::attach_texts;
+use crate::cts::Cts;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::{
     AlignConfig, Asked, CtSet, Error, PictureSet, Progress, SplitRule, TrainConfig, train_align, train_prompt,
@@ -109,47 +113,6 @@ pub struct ExperimentConfig {
     pub full: bool,
 }
 
-/// A run as `--plan` shows it.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    /// Name of its folder.
-    pub name: String,
-    /// Whether its result is there.
-    pub done: bool,
-    /// Seconds that it took, or is expected to take: from a finished run of its kind if there is one.
-    pub seconds: f64,
-}
-
-/// The runs of an experiment and how long they take.
-///
-/// # Errors
-/// A result that cannot be read.
-pub fn plan(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Result<Vec<Planned>, Error> {
-    let runs: Vec<(String, bool)> = match (&config.data, experiment) {
-        (ExperimentData::Pictures(_), Experiment::Table1) => prompts::names(config),
-        _ => experiment.runs(config).iter().map(|r| (r.name(), matches!(r, Run::Stage1 { .. }))).collect(),
-    };
-    let done: Vec<Option<Scores>> = runs.iter().map(|(name, _)| result(out, name)).collect::<Result<_, _>>()?;
-    let known = |stage1: bool| {
-        let of_kind = runs.iter().zip(&done).filter(|((_, first), _)| *first == stage1);
-        let times: Vec<f64> = of_kind.filter_map(|(_, d)| d.as_ref()).map(|s| s.seconds).collect();
-        (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
-    };
-    // Without a finished run: a second a step at 128 px, a quarter of a minute an epoch.
-    let size = (config.model.side as f64 / 128.0).powi(2);
-    let guess =
-        [known(true).unwrap_or(size * config.steps as f64), known(false).unwrap_or(size * 15.0 * config.epochs as f64)];
-    Ok(runs
-        .into_iter()
-        .zip(done)
-        .map(|((name, first), d)| Planned {
-            name,
-            seconds: d.as_ref().map_or(guess[usize::from(!first)], |s| s.seconds),
-            done: d.is_some(),
-        })
-        .collect())
-}
-
 fn result(out: &Path, name: &str) -> Result<Option<Scores>, Error> {
     let path = out.join("runs").join(name).join("result.json");
     match std::fs::read_to_string(&path) {
@@ -208,33 +171,10 @@ pub fn run_experiment(
         let what = what.to_owned();
         move |source| Error::Io { what, source }
     };
-    if matches!(experiment, Experiment::Figures | Experiment::Retrain)
-        && matches!(config.data, ExperimentData::Cts { .. })
-    {
-        return Err(pictures_only());
-    }
     // A set that cannot be used leaves nothing behind, or its settings would stand in the way of better ones.
-    match &config.data {
-        ExperimentData::Pictures(set) => {
-            let mut pictures = load_pictures(set)?;
-            if set.answers.is_some() {
-                // An answer that is missing is found now and not hours later.
-                attach_texts(&mut pictures, &PictureSet { answers_alone: true, ..set.clone() })?;
-            }
-        }
-        ExperimentData::Cts { cts, .. } => {
-            crate::cts::Cts::find(&CtSet { split: rule(0), ..cts.clone() })?;
-        }
-    }
+    check(experiment, config, out)?;
     std::fs::create_dir_all(out.join("runs")).map_err(io("make the folder of the runs"))?;
-    let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
-    let settings = out.join("experiment.toml");
-    match std::fs::read_to_string(&settings) {
-        Ok(old) if seedless(&old) != seedless(&text) => {
-            return Err(Error::Config(format!("{} holds runs with other settings; take another --out", out.display())));
-        }
-        _ => std::fs::write(&settings, &text).map_err(io("write experiment.toml"))?,
-    }
+    std::fs::write(out.join(SETTINGS), settings(config)?).map_err(io("write experiment.toml"))?;
     if let (ExperimentData::Pictures(set), Experiment::Table1) = (&config.data, experiment) {
         return prompts::run(config, set, out, progress);
     }
@@ -265,6 +205,37 @@ pub fn run_experiment(
     table::write(experiment, config, &results, out)
 }
 
+/// Refuses what the runs would refuse, before any of them and without leaving a file. Returns the pictures that were read.
+fn check(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Result<Vec<Picture>, Error> {
+    let cts = matches!(config.data, ExperimentData::Cts { .. });
+    if cts && matches!(experiment, Experiment::Figures | Experiment::Retrain) {
+        return Err(pictures_only());
+    }
+    let mut pictures = Vec::new();
+    match &config.data {
+        ExperimentData::Pictures(set) => {
+            pictures = load_pictures(set)?;
+            if set.answers.is_some() {
+                // An answer that is missing is found now and not hours later.
+                attach_texts(&mut pictures, &PictureSet { answers_alone: true, ..set.clone() })?;
+            }
+        }
+        ExperimentData::Cts { cts, .. } => {
+            Cts::find(&CtSet { split: rule(0), ..cts.clone() })?;
+        }
+    }
+    match std::fs::read_to_string(out.join(SETTINGS)) {
+        Ok(old) if seedless(&old) != seedless(&settings(config)?) => {
+            Err(Error::Config(format!("{} holds runs with other settings; take another --out", out.display())))
+        }
+        _ => Ok(pictures),
+    }
+}
+
+fn settings(config: &ExperimentConfig) -> Result<String, Error> {
+    toml::to_string(config).map_err(|e| Error::Config(e.to_string()))
+}
+
 /// Settings that must not change between calls into one folder: all but the seeds and the full-label run.
 fn seedless(text: &str) -> String {
     text.lines().filter(|l| !l.starts_with("seeds") && !l.starts_with("full")).collect()
@@ -291,8 +262,12 @@ fn rule(seed: u64) -> SplitRule {
     SplitRule { seed, test: 0.25, validation: 0.1, ..SplitRule::default() }
 }
 
+/// Name of the settings in the folder of an experiment.
+const SETTINGS: &str = "experiment.toml";
 /// Images of a step of stage 1.
 const BATCH: usize = 8;
+/// Prompt rows of a slice of a CT in stage 1.
+const ROWS_CT: usize = 2;
 
 fn carry_out(run: &Run, config: &ExperimentConfig, out: &Path, progress: &mut dyn Progress) -> Result<Scores, Error> {
     let folder = out.join("runs").join(run.name());
@@ -316,7 +291,7 @@ fn carry_out(run: &Run, config: &ExperimentConfig, out: &Path, progress: &mut dy
                 seed,
                 save_every: 100,
                 validate_every: config.steps,
-                rows_ct: 2,
+                rows_ct: ROWS_CT,
                 model: config.model.clone(),
                 pictures: pictures.clone(),
                 cts: cts.clone(),

@@ -24,6 +24,7 @@ mod texts;
 mod volumes;
 
 pub use align::{AlignConfig, Alignment, Asked, CandidateFacts, CandidateSource, Objective, Trained, train_align};
+pub use checkpoint::has_checkpoint;
 pub use clip::{ClipTrainConfig, train_clip};
 pub use config::{CtSet, PhantomSet, PictureSet, SplitRule, TrainConfig};
 pub use error::Error;

@@ -14,6 +14,7 @@ use crate::checkpoint::{self, State};
 use crate::curves;
 use crate::optimizer::AdamW;
 use crate::pictures::{Part, Picture, load_pictures};
+use crate::split;
 use crate::texts::Texts;
 use crate::{Error, Progress, Random};
 use candle_core::Var;
@@ -49,9 +50,9 @@ pub fn train_sam_prompt(
         let what = format!("{what} in {}", out.display());
         move |source| Error::Io { what, source }
     };
-    std::fs::create_dir_all(out).map_err(io("make the folder"))?;
-    let file = WeightsFile::open(&config.model)?;
-    let (arch, mut sizes) = file.sam()?;
+    let unusable = |source| Error::Weights { file: config.model.clone(), source };
+    let file = WeightsFile::open(&config.model).map_err(unusable)?;
+    let (arch, mut sizes) = file.sam().map_err(unusable)?;
     let texts =
         config.text.as_deref().map(|source| Texts::open(source, config.answers.as_deref(), true)).transpose()?;
     let before = sizes.text.take();
@@ -61,7 +62,7 @@ pub fn train_sam_prompt(
     let licence = file.metadata().get("licence").cloned().unwrap_or_default();
     let mut start = BTreeMap::new();
     for name in sizes.tensors().keys().filter(|name| !afresh(name)) {
-        start.insert(name.clone(), file.read(name)?);
+        start.insert(name.clone(), file.read(name).map_err(unusable)?);
     }
     let trainer = Trainer::new(config, sizes, start)?;
     let numbers = |v: &BTreeMap<String, Var>| v.values().map(|v| v.elem_count()).sum::<usize>();
@@ -137,10 +138,10 @@ fn load(
     progress: &mut dyn Progress,
 ) -> Result<(Vec<Slide>, Vec<Slide>), Error> {
     let (mut train, mut validation) = (Vec::new(), Vec::new());
-    let mut split = BTreeMap::new();
+    let mut parts = BTreeMap::new();
     for set in &config.pictures {
         let all = load_pictures(set)?;
-        split.insert(
+        parts.insert(
             set.organ.clone(),
             all.iter().map(|p| (p.name.clone(), format!("{:?}", p.part))).collect::<BTreeMap<_, _>>(),
         );
@@ -156,13 +157,11 @@ fn load(
             }
         }
     }
-    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
-    std::fs::write(out.join("split.json"), text)
-        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
     progress.line(&format!("{} pictures to train on, {} to validate", train.len(), validation.len()));
     if train.is_empty() || validation.is_empty() {
         return Err(Error::Data("there must be pictures to train on and to validate".into()));
     }
+    split::leave(out, &parts)?;
     Ok((train, validation))
 }
 

@@ -2,7 +2,17 @@
 
 use crate::pictures::{Part, part_of};
 use crate::{Error, Random, SplitRule};
+use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Makes the folder of a run and leaves the parts in it. Called once the data was read: what cannot be trained on leaves no folder.
+pub(crate) fn leave(out: &Path, parts: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(parts).map_err(|e| Error::Data(e.to_string()))?;
+    std::fs::create_dir_all(out)
+        .and_then(|()| std::fs::write(out.join("split.json"), text))
+        .map_err(|source| Error::Io { what: format!("write split.json in {}", out.display()), source })
+}
 
 /// Part of every picture of a set, from the groups of the pictures.
 ///

@@ -1,11 +1,13 @@
 //! `volseg train prompt`: fits the embedded network to labelled slices.
 
 use crate::asked::{attach_texts, prompt};
+use crate::checkpoint::{self, has_checkpoint};
 use crate::cts::Cts;
 use crate::curves::{self, Line};
 use crate::optimizer::Stepper;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::sample::Sample;
+use crate::split;
 use crate::step::{Losses, gradients};
 use crate::volumes::{self, CtVolume};
 use crate::{Asked, Error, Random, TrainConfig};
@@ -31,14 +33,17 @@ const SHARDS: usize = 2;
 
 /// What a training draws from.
 pub(crate) struct Data {
-    pictures: Vec<(usize, Vec<Picture>)>,
-    volumes: Vec<CtVolume>,
-    ct_batch: usize,
-    check_volumes: Vec<CtVolume>,
+    /// Sets of pictures, with how many of each stand in a batch.
+    pub(crate) pictures: Vec<(usize, Vec<Picture>)>,
+    pub(crate) volumes: Vec<CtVolume>,
+    /// Slices of volumes in a batch.
+    pub(crate) ct_batch: usize,
+    pub(crate) check_volumes: Vec<CtVolume>,
 }
 
 /// Trains by `config` on `device`, writing checkpoints, `metrics.jsonl`, `curves.png`, the configuration as run, and at the end
-/// `model.safetensors` (averaged weights, f16) into `out`. With `resume` it goes on from the last checkpoint there.
+/// `model.safetensors` (averaged weights, f16) into `out`. With `resume` it goes on from the last checkpoint there, if
+/// there is one.
 ///
 /// # Errors
 /// Data sets, checkpoints or files that cannot be used; a loss that is no number.
@@ -49,14 +54,17 @@ pub fn train_prompt(
     device: &Device,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
-    let io = |what: String| move |source| Error::Io { what, source };
-    std::fs::create_dir_all(out).map_err(io(format!("make {}", out.display())))?;
     let start = match &config.start_from {
-        Some(path) => Weights::read(path)?.tensors,
+        Some(path) => read_weights(path)?.tensors,
         None => BTreeMap::new(),
     };
     let data = load(config, out, progress)?;
     fit(config, config, start, data, out, resume, device, progress)
+}
+
+/// Weights to begin with, by their file.
+pub(crate) fn read_weights(file: &Path) -> Result<Weights, Error> {
+    Weights::read(file).map_err(|source| Error::Weights { file: file.to_owned(), source })
 }
 
 /// The training itself, from the tensors of `start` (random numbers where there are none). `as_run` is what `config.toml` will say.
@@ -84,6 +92,20 @@ pub(crate) fn fit(
         scope.spawn(move || (first..config.steps).all(|step| give.send(draw(config, data, step)).is_ok()));
         run.steps(take, progress)
     })
+}
+
+/// Seconds of a step, and random weights of the network. The first step, which also warms up, does not count.
+pub(crate) fn measure(config: &TrainConfig, data: &Data) -> Result<(f64, Weights), Error> {
+    let params = Params::trainable(config.seed, BTreeMap::new());
+    let net = Network::new(&config.model, &params)?;
+    let weights = Weights { config: config.model.clone(), tensors: params.tensors(), steps: 0 };
+    let variables = params.variables();
+    let adam = Stepper::new(&variables)?;
+    let mut run = Run { config, out: Path::new(""), device: &Device::Cpu, params, net, variables, adam, data };
+    run.step(&draw(config, data, 0))?;
+    let began = Instant::now();
+    run.step(&draw(config, data, 1))?;
+    Ok((began.elapsed().as_secs_f64(), weights))
 }
 
 impl Data {
@@ -135,7 +157,7 @@ impl Run<'_> {
                 self.check(progress)?;
             }
             if done.is_multiple_of(config.save_every) || done == config.steps {
-                save(&self.out.join("checkpoint.safetensors"), &self.variables, &self.adam)?;
+                save(&self.out.join(checkpoint::FILE), &self.variables, &self.adam)?;
                 self.export()?;
             }
         }
@@ -150,30 +172,33 @@ impl Run<'_> {
             let mut random = Random::at(&[config.seed, step as u64, s as u64, 3]);
             gradients(net, variables, samples, [config.rows_ct, config.rows_picture], device, &mut random)
         };
+        // A batch of one leaves a shard empty.
+        let full: Vec<(usize, &Vec<Sample>)> = shards.iter().enumerate().filter(|(_, s)| !s.is_empty()).collect();
+        let shares = full.len() as f32;
         // A GPU works through one queue anyhow, and holds one shard's intermediate results at a time.
         let results: Vec<Result<(Losses, Vec<Tensor>), Error>> = if device.is_cpu() {
             std::thread::scope(|scope| {
-                let jobs: Vec<_> = shards.iter().enumerate().map(|shard| scope.spawn(move || one(shard))).collect();
+                let jobs: Vec<_> = full.into_iter().map(|shard| scope.spawn(move || one(shard))).collect();
                 jobs.into_iter()
                     .map(|j| j.join().unwrap_or_else(|_| Err(Error::Config("a training thread stopped".into()))))
                     .collect()
             })
         } else {
-            shards.iter().enumerate().map(one).collect()
+            full.into_iter().map(one).collect()
         };
-        let mut shares = Vec::with_capacity(SHARDS);
+        let mut found = Vec::with_capacity(SHARDS);
         let mut losses = Losses::default();
         for result in results {
             let (l, g) = result?;
-            losses.total += l.total / SHARDS as f32;
-            losses.dense += l.dense / SHARDS as f32;
-            losses.rows += l.rows / SHARDS as f32;
-            shares.push(g);
+            losses.total += l.total / shares;
+            losses.dense += l.dense / shares;
+            losses.rows += l.rows / shares;
+            found.push(g);
         }
         if !losses.total.is_finite() {
             return Err(Error::Diverged { step, loss: losses.total });
         }
-        self.adam.update(&self.variables, &shares, rate(config, step), config.weight_decay, config.average)?;
+        self.adam.update(&self.variables, &found, rate(config, step), config.weight_decay, config.average)?;
         Ok(losses)
     }
 
@@ -216,13 +241,20 @@ fn rate(config: &TrainConfig, step: usize) -> f32 {
 
 fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result<Data, Error> {
     let mut pictures = Vec::new();
-    let mut split = BTreeMap::new();
+    let mut parts = BTreeMap::new();
     for set in &config.pictures {
         let mut all = load_pictures(set)?;
         if config.prompts.is_some_and(Asked::reads_text) {
             attach_texts(&mut all, set)?;
         }
         let count = |part| all.iter().filter(|p| p.part == part).count();
+        if set.batch > 0 && count(Part::Train) == 0 {
+            return Err(Error::Data(format!(
+                "{}: none of {} pictures is there to train on; see `split` and `labelled`, or set its `batch` to 0",
+                set.path.display(),
+                all.len()
+            )));
+        }
         progress.line(&format!(
             "{}: {} pictures to train on, {} to validate, {} kept for the test",
             set.organ,
@@ -231,7 +263,7 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
             count(Part::Test)
         ));
         let names: BTreeMap<&str, String> = all.iter().map(|p| (p.name.as_str(), format!("{:?}", p.part))).collect();
-        split.insert(set.organ.clone(), serde_json::json!(names));
+        parts.insert(set.organ.clone(), serde_json::json!(names));
         pictures.push((set.batch, all));
     }
     let (mut made, mut check, mut batch) = (Vec::new(), Vec::new(), 0);
@@ -252,14 +284,15 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
             cts.of(Part::Validation).count(),
             cts.of(Part::Test).count()
         ));
-        split.insert("cts".into(), serde_json::json!(cts.parts()));
+        parts.insert("cts".into(), serde_json::json!(cts.parts()));
         made.extend(cts.load(Part::Train)?);
         check.extend(cts.load(Part::Validation)?);
         batch += set.batch;
     }
-    let text = serde_json::to_string_pretty(&split).map_err(|e| Error::Data(e.to_string()))?;
-    std::fs::write(out.join("split.json"), text)
-        .map_err(|source| Error::Io { what: "write split.json".into(), source })?;
+    if batch > 0 && made.is_empty() {
+        return Err(Error::Data("there is no CT to train on; see `volumes` of [phantoms], `split` of [cts]".into()));
+    }
+    split::leave(out, &parts)?;
     Ok(Data { pictures, volumes: made, ct_batch: batch, check_volumes: check })
 }
 
@@ -421,9 +454,8 @@ pub(crate) fn begin(
     adam: &mut Stepper,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
-    let checkpoint = out.join("checkpoint.safetensors");
-    if resume && checkpoint.exists() {
-        restore(&checkpoint, variables, adam)?;
+    if resume && has_checkpoint(out) {
+        restore(&out.join(checkpoint::FILE), variables, adam)?;
         progress.line(&format!("going on after step {}", adam.step()));
     } else {
         let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;

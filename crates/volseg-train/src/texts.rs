@@ -30,9 +30,14 @@ impl Texts {
         let (model, sha256) = if source == "embedded" {
             (ClipModel::from_bytes(SHIPPED)?, volseg_io::sha256(SHIPPED))
         } else {
-            (ClipModel::load(Path::new(source))?, volseg_io::sha256_file(Path::new(source))?)
+            let file = Path::new(source);
+            let model = ClipModel::load(file).map_err(|source| Error::Weights { file: file.to_owned(), source })?;
+            (model, volseg_io::sha256_file(file)?)
         };
-        let bad = |e: volseg_prompt::Error| Error::Config(format!("answers: {e}"));
+        let bad = |e| match e {
+            volseg_prompt::Error::Io(_) => Error::Prompt(e),
+            other => Error::Config(format!("answers: {other}")),
+        };
         let answers = answers.map_or(Ok(AnswersFile::default()), AnswersFile::read).map_err(bad)?;
         Ok(Self { model, sha256, answers, describe, known: RefCell::default() })
     }

@@ -96,6 +96,7 @@ fn whole_cases_are_scored_and_the_tables_say_so() {
     data(folder.path());
     let config = config(folder.path());
     let out = folder.path().join("out");
+    assert!(plan(Experiment::Table1, &config, &out).unwrap().iter().all(|p| !p.done && p.seconds > 0.0));
     let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for part in
         ["2 CTs in each test part", "mDice", "surface Dice at 4 mm", "| liver |", "| spleen |", "| SAM-Med3D | not run"]

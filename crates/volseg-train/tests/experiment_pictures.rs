@@ -62,6 +62,14 @@ fn every_kind_of_prompt_is_trained_and_tested() {
     let names = pictures(folder.path());
     let config = settings(ultrasounds(folder.path()), 6);
     let out = folder.path().join("out");
+    let seconds = |config: &ExperimentConfig| {
+        let planned = plan(Experiment::Table1, config, &out).unwrap();
+        assert!(planned.iter().all(|p| !p.done && p.seconds > 0.0) && !out.exists());
+        [planned[0].seconds, planned[1].seconds]
+    };
+    // A plan measures: times grow with what is asked for, and nothing is written.
+    let (short, long) = (seconds(&config), seconds(&ExperimentConfig { steps: 6000, epochs: 1000, ..config.clone() }));
+    assert!(long[0] > 50.0 * short[0] && long[1] > 50.0 * short[1], "{short:?}, {long:?}");
     let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for row in
         ["| full method", "| without alignment", "| without the saliency box", "| without text", "| - VQA | not run"]
@@ -114,6 +122,7 @@ fn answers_give_the_rows_that_need_them() {
     // What cannot be used leaves no settings that stand in the way of better ones.
     assert!(!other.exists());
     let set = PictureSet { group_column: Some("nope".into()), ..ultrasounds(folder.path()) };
+    assert!(plan(Experiment::Fig3, &settings(set.clone(), 2), &other).is_err());
     assert!(run_experiment(Experiment::Fig3, &settings(set, 2), &other, &mut Lines::default()).is_err());
     assert!(!other.exists());
 }

@@ -14,6 +14,10 @@ use volseg_engine::batch::Manifest;
 
 /// Segment the cases of a manifest: run, status, merge
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  volseg batch run --manifest cases.jsonl --out results       again to go on
+  volseg batch status --manifest cases.jsonl --out results
+  volseg batch merge --manifest cases.jsonl --out results")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

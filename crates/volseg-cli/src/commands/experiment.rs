@@ -5,6 +5,7 @@ use crate::{
     global::Global,
     request::load_model,
 };
+use super::train::judged;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use volseg_engine::{Observer, Request, Stage, segment};
@@ -36,7 +37,7 @@ pub(crate) struct Args {
     /// Folder for the runs and the tables
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Print the runs and the expected hours, and stop
+    /// Check the data, print the runs and the expected hours (from a few measured steps), and stop
     #[arg(long)]
     plan: bool,
     /// xray, ultrasound, ct or mr [default: looks at a few pictures]
@@ -129,16 +130,20 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         full: args.full_labels,
     };
     if args.plan {
-        let runs = plan(experiment, &config, &args.out)?;
+        let runs = plan(experiment, &config, &args.out).map_err(judged)?;
         for r in &runs {
             let state = if r.done { "done" } else { "to do" };
             global.print(format!("{:<24} {state:<6} {:7.1} min\n", r.name, r.seconds / 60.0))?;
         }
         let left: f64 = runs.iter().filter(|r| !r.done).map(|r| r.seconds).sum();
-        global.print(format!("{} runs, about {:.1} hours left\n", runs.len(), left / 3600.0))?;
+        global.print(format!(
+            "{} runs, about {:.1} hours of training left on this machine; scoring the test part comes on top\n",
+            runs.len(),
+            left / 3600.0
+        ))?;
         return Ok(ExitCode::Done);
     }
-    let table = run_experiment(experiment, &config, &args.out, &mut Lines(global))?;
+    let table = run_experiment(experiment, &config, &args.out, &mut Lines(global)).map_err(judged)?;
     global.print(&table)?;
     Ok(ExitCode::Done)
 }

@@ -12,6 +12,8 @@ use volseg_io::ReadOptions;
 
 /// List the cases of an archive for `volseg batch`
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  volseg manifest build /archive -o cases.jsonl")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -59,7 +61,6 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         .map(|m| m.parse::<Modality>().map_err(|e| usage_error(e.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
     let found = volseg_io::survey(&args.archive, &ReadOptions::default()).context("could not list the archive")?;
     for (what, n) in &found.left_out {
         global.log(Level::Info, format_args!("left out: {what}: {n}"));
@@ -67,6 +68,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if found.cases.is_empty() {
         return Err(Verdict::Unreadable("the archive holds no image".into()).into());
     }
+    std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
     let key_path = args.site_key.unwrap_or_else(|| folder.join("site.key"));
     let key = SiteKey::read_or_make(&key_path).map_err(crate::exit::unwrapped)?;
     let (mut cases, duplicates) = build(found, &key);

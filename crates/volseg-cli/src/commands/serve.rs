@@ -2,12 +2,15 @@
 
 use crate::request::load_model;
 use crate::{
-    exit::{ExitCode, usage_error},
+    exit::{ExitCode, Verdict, usage_error},
     global::{Global, Level, LogFormat},
     options,
 };
-use anyhow::Context;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 use volseg_server::{Error, Settings, serve};
 
 /// Serve masks to 3D Slicer, OHIF and browsers
@@ -68,6 +71,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let token = token(&args)?;
+    if let Some(folder) = args.studies.as_ref().filter(|f| !f.is_dir()) {
+        return Err(Verdict::Unreadable(format!("--studies: there is no folder {}", folder.display())).into());
+    }
     let data = match (&args.data, &args.studies) {
         (Some(folder), _) | (None, Some(folder)) => folder.clone(),
         (None, None) => user_data()
@@ -94,7 +100,16 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let name = args.model;
     let (device, precision) = (global.network_device()?, global.precision);
-    let load = move || load_model(&name, &device, precision).map_err(|e| format!("{e:#}"));
+    // The server keeps the text of an error; the error itself decides the exit code.
+    let failed: Arc<Mutex<Option<anyhow::Error>>> = Arc::default();
+    let failure = failed.clone();
+    let load = move || {
+        load_model(&name, &device, precision).map_err(|e| {
+            let text = format!("{e:#}");
+            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+            text
+        })
+    };
     let told = Global { ..*global };
     // The address is what the user needs; it is shown without -v.
     let log = move |line: &str| {
@@ -108,16 +123,22 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     match serve(settings, Arc::new(load), &log) {
         Ok(()) => Ok(ExitCode::Done),
         Err(Error::Settings(text)) => Err(usage_error(text)),
-        Err(other) => Err(other.into()),
+        Err(other) => {
+            let load = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Err(match (other, load) {
+                (Error::Model(_), Some(load)) => load.context("could not load the model"),
+                (other, _) => other.into(),
+            })
+        }
     }
 }
 
 /// From the file or the environment, never from the command line, where every user of the machine could read it.
 fn token(args: &Args) -> anyhow::Result<Option<String>> {
     let text = match &args.token_file {
-        Some(path) => Some(
-            std::fs::read_to_string(path).with_context(|| format!("could not read the token in {}", path.display()))?,
-        ),
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|e| {
+            Verdict::Unreadable(format!("could not read the token in {}: {e}", path.display()))
+        })?),
         None => std::env::var("VOLSEG_TOKEN").ok().filter(|t| !t.is_empty()),
     };
     let Some(token) = text.map(|t| t.trim().to_owned()) else { return Ok(None) };

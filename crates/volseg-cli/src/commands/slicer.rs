@@ -14,6 +14,8 @@ use volseg_io::AtomicFile;
 
 /// Modules for 3D Slicer
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  volseg slicer install")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: SlicerCommand,

@@ -1,14 +1,13 @@
 //! `volseg train`: fits networks to labelled slices.
 
 use crate::{
-    exit::{ExitCode, usage_error},
+    exit::{ExitCode, Verdict, usage_error},
     global::{Global, Level},
 };
-use anyhow::Context;
 use std::path::{Path, PathBuf};
 use volseg_train::{
-    AlignConfig, ClipTrainConfig, Progress, SamTrainConfig, TrainConfig, train_align, train_clip, train_prompt,
-    train_sam_prompt,
+    AlignConfig, ClipTrainConfig, Error, Progress, SamTrainConfig, TrainConfig, has_checkpoint, train_align, train_clip,
+    train_prompt, train_sam_prompt,
 };
 
 /// Train a network on your own data
@@ -28,10 +27,19 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Stage {
     /// Stage 1: prompts and masks from labelled slices
+    #[command(after_help = "Examples:
+  volseg train prompt --config embedded.toml --out run1
+  volseg train prompt --config embedded.toml --out run1 --resume
+  volseg train prompt --config embedded.toml --out run3 --set steps=500 --set pictures.0.batch=2
+  volseg segment breast.png -o mask.png --model run1/model.safetensors --modality ultrasound")]
     Prompt(PromptArgs),
     /// Stage 2: rankings of candidate masks, by people or simulated
     Align(AlignArgs),
     /// The small image-text model that `volseg prompt` uses when no other is imported
+    #[command(after_help = "Examples:
+  volseg train clip --config clip.toml --out run4
+  volseg train clip --config clip.toml --out run4 --resume
+  volseg prompt breast.png -o prompts.json --source run4/model.safetensors")]
     Clip(PromptArgs),
 }
 
@@ -100,34 +108,62 @@ impl Progress for Lines<'_> {
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     match args.stage {
-        Stage::Prompt(args) => prompt(&args, global),
-        Stage::Align(args) => align(&args, global),
-        Stage::Clip(args) => clip(&args, global),
+        Stage::Prompt(args) => start(&args.out, args.resume).and_then(|()| prompt(&args, global)),
+        Stage::Align(args) => start(&args.out, args.resume).and_then(|()| align(&args, global)),
+        Stage::Clip(args) => start(&args.out, args.resume).and_then(|()| clip(&args, global)),
+    }
+}
+
+/// A run is gone on with or left alone, never written over by accident.
+fn start(out: &Path, resume: bool) -> anyhow::Result<()> {
+    let place = out.display();
+    match (has_checkpoint(out), resume) {
+        (true, false) => Err(usage_error(format!(
+            "--out: {place} holds a run already; give --resume to go on with it, or another folder"
+        ))),
+        (false, true) => {
+            Err(usage_error(format!("no checkpoint in {place} to go on from; leave --resume out to start")))
+        }
+        _ if out.exists() && !out.is_dir() => Err(usage_error(format!("--out: {place} is a file, expected a folder"))),
+        _ => Ok(()),
     }
 }
 
 fn read(config: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(config).with_context(|| format!("could not read the configuration {}", config.display()))
+    std::fs::read_to_string(config).map_err(|e| {
+        Verdict::Unreadable(format!("could not read the configuration {}: {e}", config.display())).into()
+    })
+}
+
+/// What is wrong with a configuration, by its file.
+fn wrong(config: &Path) -> impl Fn(Error) -> anyhow::Error {
+    move |e| usage_error(format!("{}: {e}", config.display()))
+}
+
+/// A file that cannot be read decides the exit code; every other error is a plain failure.
+pub(super) fn judged(error: Error) -> anyhow::Error {
+    let unreadable = error.is_unreadable_input();
+    let error = anyhow::Error::from(error);
+    if unreadable { Verdict::Unreadable(format!("{error:#}")).into() } else { error }
 }
 
 fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let text = read(&args.config)?;
-    if let Some(config) = SamTrainConfig::parse(&text, &args.set).map_err(|e| usage_error(e.to_string()))? {
-        train_sam_prompt(&config, &args.out, args.resume, &mut Lines(global))?;
+    if let Some(config) = SamTrainConfig::parse(&text, &args.set).map_err(wrong(&args.config))? {
+        train_sam_prompt(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
         return Ok(ExitCode::Done);
     }
-    let config = TrainConfig::parse(&text, &args.set).map_err(|e| usage_error(e.to_string()))?;
+    let config = TrainConfig::parse(&text, &args.set).map_err(wrong(&args.config))?;
     if global.threads > 2 {
         global.log(Level::Info, "a step is computed as two shards, so more than two threads do not help");
     }
-    train_prompt(&config, &args.out, args.resume, &global.network_device()?, &mut Lines(global))?;
+    train_prompt(&config, &args.out, args.resume, &global.network_device()?, &mut Lines(global)).map_err(judged)?;
     Ok(ExitCode::Done)
 }
 
 fn clip(args: &PromptArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let config =
-        ClipTrainConfig::parse(&read(&args.config)?, &args.set).map_err(|e| usage_error(e.to_string()))?;
-    train_clip(&config, &args.out, args.resume, &mut Lines(global))?;
+    let config = ClipTrainConfig::parse(&read(&args.config)?, &args.set).map_err(wrong(&args.config))?;
+    train_clip(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
     Ok(ExitCode::Done)
 }
 
@@ -139,7 +175,7 @@ fn align(args: &AlignArgs, global: &Global) -> anyhow::Result<ExitCode> {
     changes.extend(args.tiles.map(|v| format!("tiles={v}")));
     changes.extend(args.candidates.as_ref().map(|v| format!("candidates={v:?}")));
     changes.extend(args.objective.as_ref().map(|v| format!("objective={v:?}")));
-    let config = AlignConfig::parse(&read(&args.config)?, &changes).map_err(|e| usage_error(e.to_string()))?;
-    train_align(&config, &args.out, args.resume, &mut Lines(global))?;
+    let config = AlignConfig::parse(&read(&args.config)?, &changes).map_err(wrong(&args.config))?;
+    train_align(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
     Ok(ExitCode::Done)
 }

@@ -5,20 +5,22 @@ use crate::{
     exit::{ExitCode, Verdict, usage_error},
     global::Global,
 };
-use anyhow::Context;
 use serde_json::{Value, json};
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use volseg_model::Error;
-use volseg_model::clip::{ARCH, ClipConfig};
+use volseg_model::clip::{self, ARCH, ClipConfig};
 use volseg_model::config::{Arch, SamConfig};
+use volseg_model::embedded;
 use volseg_model::medvint::{self, MedVintConfig, SentencePieces};
 use volseg_model::weights::{
-    ClipImportOptions, Fit, ImportOptions, MedVintImportOptions, WeightsFile, folder, holds_clip, holds_medvint, import, import_clip,
-    import_medvint, installed,
+    ClipImportOptions, Fit, ImportOptions, MedVintImportOptions, WeightsFile, find, folder, holds_clip, holds_medvint,
+    import, import_clip, import_medvint, installed,
 };
 
+/// Licence of the weights inside.
+const LICENCE_FILE: &str = "WEIGHTS-LICENSE.md";
 /// No configuration or vocabulary is longer.
 const MOST_TEXT: u64 = 8 << 20;
 
@@ -43,7 +45,11 @@ enum Task {
     Import(Import),
     /// Print architecture, sizes, digest, licence, and what is missing or extra
     Inspect(Inspect),
-    /// List the models that --model takes by name
+    /// List the models that options such as --model take by name
+    #[command(after_help = "\
+Examples:
+  volseg weights list           name, kind, size and licence
+  volseg weights list --json    for scripts")]
     List {
         /// Print JSON
         #[arg(long)]
@@ -52,6 +58,13 @@ enum Task {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  volseg weights import sam-med2d_b.pth -o sam-med2d.safetensors
+  volseg weights import sam_vit_b.pth -o start.safetensors --arch sam-med2d        to train from
+  volseg weights import other.pth -o other.safetensors --config sizes.json         of unpublished sizes
+  volseg weights import open_clip_pytorch_model.bin -o biomedclip.safetensors --vocab vocab.txt
+  volseg weights import pytorch_model.bin -o medvint.safetensors --arch medvint --vocab tokenizer.model")]
 struct Import {
     /// The checkpoint
     file: PathBuf,
@@ -73,9 +86,15 @@ struct Import {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  volseg weights inspect sam-med2d.safetensors      a file
+  volseg weights inspect embedded                   the model inside
+  volseg weights inspect medsam --json              a name of `weights list`, for scripts")]
 struct Inspect {
-    /// A weights file
-    file: PathBuf,
+    /// embedded, a name of `weights list`, or a weights file
+    #[arg(value_name = "NAME|FILE")]
+    model: String,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -89,14 +108,13 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A file that can not be read at all decides the exit code; every other error is a plain failure.
+/// A file that cannot be read or is not what it says decides the exit code; every other error is a plain failure.
 fn judged(error: Error, path: &Path) -> anyhow::Error {
-    let message = format!("{}: {error}", path.display());
     match error {
-        Error::Malformed { .. } => Verdict::Unreadable(message).into(),
         Error::Io { what, source } if what.starts_with("read") => {
             Verdict::Unreadable(format!("could not {what}: {source}")).into()
         }
+        e if e.is_unreadable_input() => Verdict::Unreadable(format!("{}: {e}", path.display())).into(),
         other => anyhow::Error::new(other).context(format!("{} is not usable", path.display())),
     }
 }
@@ -179,10 +197,10 @@ fn run_import_medvint(args: &Import, global: &Global) -> anyhow::Result<ExitCode
     let beside = args.file.with_file_name("tokenizer.model");
     let tokenizer = match args.vocab.as_ref().or_else(|| Some(&beside).filter(|p| p.exists())) {
         Some(path) => {
-            let context = || format!("--vocab {} is not usable", path.display());
             let mut bytes = Vec::new();
-            std::fs::File::open(path).and_then(|f| f.take(MOST_TEXT).read_to_end(&mut bytes)).with_context(context)?;
-            Some(SentencePieces::from_model(&bytes).with_context(context)?)
+            let read = std::fs::File::open(path).and_then(|f| f.take(MOST_TEXT).read_to_end(&mut bytes));
+            read.map_err(|e| unreadable("--vocab", path, e))?;
+            Some(SentencePieces::from_model(&bytes).map_err(|e| unreadable("--vocab", path, e))?)
         }
         None => None,
     };
@@ -207,14 +225,18 @@ fn run_import_medvint(args: &Import, global: &Global) -> anyhow::Result<ExitCode
 }
 
 fn read_config<T>(path: &Path, parse: impl Fn(&str) -> Result<T, Error>) -> anyhow::Result<T> {
-    parse(&read_text(path, "--config")?).with_context(|| format!("--config {} is not usable", path.display()))
+    parse(&read_text(path, "--config")?).map_err(|e| unreadable("--config", path, e))
 }
 
 fn read_text(path: &Path, option: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|f| f.take(MOST_TEXT).read_to_string(&mut text));
-    read.with_context(|| format!("could not read {option} {}", path.display()))?;
+    read.map_err(|e| unreadable(option, path, e))?;
     Ok(text)
+}
+
+fn unreadable(option: &str, path: &Path, why: impl Display) -> anyhow::Error {
+    Verdict::Unreadable(format!("{option} {} is not usable: {why}", path.display())).into()
 }
 
 /// What `inspect` found.
@@ -224,15 +246,14 @@ struct Report {
     damaged: Option<Error>,
 }
 
-fn inspect(path: &Path) -> Result<Report, Error> {
-    let file = WeightsFile::open(path)?;
+fn inspect(file: &WeightsFile) -> Result<Report, Error> {
     let meta = file.metadata();
     let (tensors, mut numbers) = (file.tensors().count(), 0usize);
     for (_, _, shape) in file.tensors() {
         numbers += shape.iter().product::<usize>();
     }
     // Other families have a configuration of their own, whose tensors only their code knows.
-    let known = file.sam().is_ok() || meta.get("arch").is_some_and(|a| a == ARCH);
+    let known = file.sam().is_ok() || meta.get("arch").is_some_and(|a| a == ARCH || a == embedded::ARCH);
     let fit = known.then(|| file.fit()).transpose()?;
     let damaged = if meta.contains_key("sha256") { file.verify().err() } else { None };
     let config = meta.get("config").and_then(|c| serde_json::from_str::<Value>(c).ok());
@@ -245,6 +266,7 @@ fn inspect(path: &Path) -> Result<Report, Error> {
         "tensors_sha256_matches": meta.get("sha256").map(|_| damaged.is_none()),
         "licence": meta.get("licence"),
         "prompts": meta.get("prompts"),
+        "steps": meta.get("steps"),
         "tensors": tensors,
         "numbers": numbers,
         "bytes": file.bytes(),
@@ -256,19 +278,26 @@ fn inspect(path: &Path) -> Result<Report, Error> {
 }
 
 fn run_inspect(args: &Inspect, global: &Global) -> anyhow::Result<ExitCode> {
-    let report = inspect(&args.file).map_err(|e| judged(e, &args.file))?;
+    let path = PathBuf::from(&args.model);
+    let inside = args.model == "embedded";
+    let path = if inside || path.is_file() { path } else { find(&args.model).map_err(|e| usage_error(e.to_string()))? };
+    let file = if inside { WeightsFile::shipped(embedded::SHIPPED) } else { WeightsFile::open(&path) };
+    let mut report = file.and_then(|f| inspect(&f)).map_err(|e| judged(e, &path))?;
+    if inside {
+        report.json["licence"] = LICENCE_FILE.into();
+    }
     if args.json {
         global.print(serde_json::to_string_pretty(&report.json)? + "\n")?;
     } else {
         global.print(text(&report))?;
     }
     if let Some(damage) = report.damaged {
-        return Err(judged(damage, &args.file));
+        return Err(judged(damage, &path));
     }
     match report.fit {
         Some(fit) if !fit.is_complete() => {
             let arch = report.json["arch"].as_str().unwrap_or("its architecture").to_owned();
-            Err(judged(Error::Unfit { arch, fit }, &args.file))
+            Err(judged(Error::Unfit { arch, fit }, &path))
         }
         _ => Ok(ExitCode::Done),
     }
@@ -284,6 +313,9 @@ fn text(report: &Report) -> String {
     line("arch", word("arch"));
     line("licence", word("licence"));
     line("prompts", word("prompts"));
+    if let Some(steps) = j["steps"].as_str() {
+        line("training", format!("{steps} steps"));
+    }
     line("sha256", word("sha256"));
     line("tensors", format!("{} with {} numbers, {} bytes", j["tensors"], j["numbers"], j["bytes"]));
     match j["tensors_sha256_matches"].as_bool() {
@@ -302,35 +334,58 @@ fn text(report: &Report) -> String {
     out
 }
 
+/// What `list` says of a model; `option` takes it by that name.
+fn entry(name: &str, file: &WeightsFile) -> Value {
+    let meta = file.metadata();
+    let option = match meta.get("arch").map(String::as_str) {
+        Some(ARCH) => "--source",
+        Some(medvint::ARCH) => "--vqa",
+        _ => "--model",
+    };
+    json!({
+        "name": name, "option": option, "arch": meta.get("arch"), "licence": meta.get("licence"), "bytes": file.bytes(),
+        "error": null,
+    })
+}
+
 fn run_list(json: bool, global: &Global) -> anyhow::Result<ExitCode> {
     let place = folder();
-    let models: Vec<Value> = installed()
-        .into_iter()
-        .map(|(name, path)| match WeightsFile::open(&path) {
-            Ok(file) => json!({
-                "name": name, "arch": file.metadata().get("arch"), "licence": file.metadata().get("licence"),
-                "bytes": file.bytes(), "error": null,
-            }),
-            Err(e) => json!({ "name": name, "arch": null, "licence": null, "bytes": null, "error": e.to_string() }),
-        })
-        .collect();
+    let mut models = Vec::new();
+    for bytes in [embedded::SHIPPED, clip::SHIPPED] {
+        let file = WeightsFile::shipped(bytes)?;
+        let mut inside = entry("embedded", &file);
+        inside["licence"] = LICENCE_FILE.into();
+        inside["sha256"] = file.file_digest()?.into();
+        models.push(inside);
+    }
+    models.extend(installed().into_iter().map(|(name, path)| match WeightsFile::open(&path) {
+        Ok(file) => entry(&name, &file),
+        Err(e) => json!({
+            "name": name, "option": null, "arch": null, "licence": null, "bytes": null, "error": e.to_string(),
+        }),
+    }));
     if json {
         let list = json!({ "schema": "volseg-weights-list/1", "folder": place, "models": models });
         global.print(serde_json::to_string_pretty(&list)? + "\n")?;
         return Ok(ExitCode::Done);
     }
-    let mut out = format!("{:<24} {:<16} {:>9}  licence\n", "name", "arch", "MiB");
-    let _ = writeln!(out, "{:<24} {:<16} {:>9}  WEIGHTS-LICENSE.md", "embedded", "volseg-embedded", "inside");
+    let mut out = format!("{:<24} {:<8} {:<16} {:>7}  licence\n", "name", "option", "arch", "MiB");
     for m in &models {
         let word = |key: &str| m[key].as_str().unwrap_or("?").to_owned();
         let size = m["bytes"].as_u64().map_or("?".into(), |b| format!("{:.0}", b as f64 / f64::from(1 << 20)));
         let note = m["error"].as_str().map_or_else(|| word("licence"), |e| format!("not usable: {e}"));
-        let _ = writeln!(out, "{:<24} {:<16} {size:>9}  {note}", word("name"), word("arch"));
+        let _ = writeln!(
+            out,
+            "{:<24} {:<8} {:<16} {size:>7}  {note}",
+            word("name"),
+            word("option"),
+            word("arch")
+        );
     }
     if let Some(place) = place {
         let _ = writeln!(
             out,
-            "Files NAME.safetensors in {} are listed; VOLSEG_WEIGHTS names another folder.",
+            "embedded is inside; files NAME.safetensors in {} are listed; VOLSEG_WEIGHTS names another folder.",
             place.display()
         );
     }

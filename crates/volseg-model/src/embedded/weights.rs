@@ -1,7 +1,8 @@
 //! The weights file of the embedded network: f16 safetensors with the configuration in its metadata.
 
 use super::Config;
-use crate::Error;
+use crate::weights::digest_of;
+use crate::{Error, Params};
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -12,6 +13,9 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// Name of the architecture in the metadata.
 pub const ARCH: &str = "volseg-embedded";
+
+/// What a training can say of the licence of its weights.
+pub const LICENCE: &str = "not stated: depends on the data it was trained on";
 
 /// Weights of a [`super::Network`].
 pub struct Weights {
@@ -53,7 +57,7 @@ impl Weights {
         }
         let config: Config = serde_json::from_str(meta.get("config").map_or("", String::as_str))
             .map_err(|e| malformed(format!("config in the metadata: {e}")))?;
-        config.check()?;
+        config.check().map_err(|e| malformed(e.to_string()))?;
         let file = safetensors::SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
@@ -72,7 +76,7 @@ impl Weights {
         Ok(Self { config, tensors, steps })
     }
 
-    /// Writes the weights as f16 (positions' frequencies stay f32); equal weights give equal bytes.
+    /// Writes the weights as f16 (positions' frequencies stay f32) with the digest of the tensors; equal weights give equal bytes.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -83,14 +87,39 @@ impl Weights {
             half.insert(name.clone(), t.to_dtype(dtype)?);
         }
         let config = serde_json::to_string(&self.config).map_err(|e| Error::Malformed { reason: e.to_string() })?;
-        let meta = BTreeMap::from([
-            ("arch".to_owned(), ARCH.to_owned()),
-            ("config".to_owned(), config),
-            ("prompts".to_owned(), "organ".to_owned()),
-            ("steps".to_owned(), self.steps.to_string()),
-        ]);
-        write_tensors(path, &half, meta)
+        let meta = [
+            ("arch", ARCH.to_owned()),
+            ("config", config),
+            ("format", "volseg-weights/1".to_owned()),
+            ("licence", LICENCE.to_owned()),
+            ("prompts", "organ".to_owned()),
+            ("steps", self.steps.to_string()),
+        ];
+        write_weights(path, &half, meta.map(|(k, v)| (k.to_owned(), v)).into())
     }
+}
+
+/// Names and shapes of the tensors of a network by its configuration in JSON.
+pub(crate) fn shapes(config: &str) -> Result<BTreeMap<String, Vec<usize>>, Error> {
+    let config: Config = serde_json::from_str(config)
+        .map_err(|e| Error::Malformed { reason: format!("config in the metadata: {e}") })?;
+    let params = Params::trainable(0, BTreeMap::new());
+    super::Network::new(&config, &params)?;
+    Ok(params.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect())
+}
+
+/// [`write_tensors`] with the digest of the tensors in the metadata, as [`crate::weights::WeightsFile::verify`] compares it.
+///
+/// # Errors
+/// As [`write_tensors`].
+pub fn write_weights(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    mut metadata: BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let bytes = safetensors::serialize(tensors, None).map_err(|e| Error::Malformed { reason: e.to_string() })?;
+    metadata.insert("sha256".to_owned(), digest_of(&bytes)?);
+    write_tensors(path, tensors, metadata)
 }
 
 /// Writes tensors beside `path`, syncs and renames, so that a reader never sees half a file.

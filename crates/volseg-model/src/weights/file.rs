@@ -6,7 +6,7 @@ use safetensors::{Dtype, tensor::Metadata};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,12 +17,40 @@ const MAX_AXES: usize = 8;
 
 /// An open safetensors file. Its header was checked; tensors are read when asked for.
 pub struct WeightsFile {
-    path: PathBuf,
-    file: Mutex<File>,
+    place: Place,
+    file: Mutex<Box<dyn Reader>>,
     /// Offset of the first tensor.
     start: u64,
     metadata: BTreeMap<String, String>,
     tensors: BTreeMap<String, Entry>,
+}
+
+/// Where the bytes are: in a file, or in the program.
+enum Place {
+    File(PathBuf),
+    Program(&'static [u8]),
+}
+
+trait Reader: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> Reader for T {}
+
+impl Place {
+    /// A reader of its own, so that tensors can be read at the same time.
+    fn open(&self) -> Result<Box<dyn Reader>, Error> {
+        Ok(match self {
+            Self::File(path) => Box::new(File::open(path).map_err(|e| self.io(e))?),
+            Self::Program(bytes) => Box::new(Cursor::new(*bytes)),
+        })
+    }
+
+    fn io(&self, source: std::io::Error) -> Error {
+        let name = match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Program(_) => "embedded".into(),
+        };
+        Error::Io { what: format!("read weights {name}"), source }
+    }
 }
 
 struct Entry {
@@ -39,11 +67,24 @@ impl WeightsFile {
     /// [`Error::Io`], or [`Error::Malformed`] for a header that is too long, unreadable, or whose offsets overlap, leave
     /// gaps or the file.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { what: format!("read weights {}", path.display()), source };
-        let mut file = File::open(path).map_err(io)?;
-        let meta = file.metadata().map_err(io)?;
-        if !meta.is_file() || meta.len() < 8 {
-            return malformed(format!("{} bytes are no safetensors file", meta.len()));
+        let place = Place::File(path.to_owned());
+        let meta = std::fs::metadata(path).map_err(|e| place.io(e))?;
+        Self::new(place, if meta.is_file() { meta.len() } else { 0 })
+    }
+
+    /// Weights that are part of the program.
+    ///
+    /// # Errors
+    /// As [`WeightsFile::open`].
+    pub fn shipped(bytes: &'static [u8]) -> Result<Self, Error> {
+        Self::new(Place::Program(bytes), bytes.len() as u64)
+    }
+
+    fn new(place: Place, bytes: u64) -> Result<Self, Error> {
+        let io = |e| place.io(e);
+        let mut file = place.open()?;
+        if bytes < 8 {
+            return malformed(format!("{bytes} bytes are no safetensors file"));
         }
         let mut length = [0u8; 8];
         file.read_exact(&mut length).map_err(io)?;
@@ -55,10 +96,10 @@ impl WeightsFile {
                 "this is a torch checkpoint, which can run code; convert it with `volseg weights import`",
             );
         }
-        if length > MAX_HEADER || length > meta.len() - 8 {
+        if length > MAX_HEADER || length > bytes - 8 {
             return malformed(format!(
                 "its header claims {length} bytes, at most {} are possible",
-                MAX_HEADER.min(meta.len() - 8)
+                MAX_HEADER.min(bytes - 8)
             ));
         }
         let mut header = vec![0u8; length as usize];
@@ -68,9 +109,9 @@ impl WeightsFile {
             Err(e) => return malformed(format!("its header is not usable: {e}")),
         };
         let start = 8 + length;
-        if start + header.data_len() as u64 != meta.len() {
+        if start + header.data_len() as u64 != bytes {
             let expected = start + header.data_len() as u64;
-            return malformed(format!("it has {} bytes, its header expects {expected}", meta.len()));
+            return malformed(format!("it has {bytes} bytes, its header expects {expected}"));
         }
         let mut tensors = BTreeMap::new();
         for (name, info) in header.tensors() {
@@ -82,7 +123,7 @@ impl WeightsFile {
             tensors.insert(name, entry);
         }
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-        Ok(Self { path: path.to_owned(), file: Mutex::new(file), start, metadata, tensors })
+        Ok(Self { place, file: Mutex::new(file), start, metadata, tensors })
     }
 
     /// The metadata of the header.
@@ -131,6 +172,7 @@ impl WeightsFile {
         let expected = match self.metadata.get("arch").map(String::as_str) {
             Some(crate::clip::ARCH) => crate::clip::ClipConfig::from_json(config)?.tensors(),
             Some(crate::medvint::ARCH) => crate::medvint::MedVintConfig::from_json(config)?.tensors(),
+            Some(crate::embedded::ARCH) => crate::embedded::shapes(config)?,
             _ => self.sam()?.1.tensors(),
         };
         Ok(Fit::new(&expected, &self.shapes()))
@@ -163,9 +205,8 @@ impl WeightsFile {
     /// # Errors
     /// [`Error::Io`].
     pub fn content_digest(&self) -> Result<String, Error> {
-        // A file of its own, so that tensors can be read at the same time.
-        let io = |source| self.io(source);
-        let mut file = File::open(&self.path).map_err(io)?;
+        let io = |e| self.place.io(e);
+        let mut file = self.place.open()?;
         file.seek(SeekFrom::Start(self.start)).map_err(io)?;
         let mut order: Vec<_> = self.tensors.iter().collect();
         order.sort_by_key(|(_, e)| e.first);
@@ -190,8 +231,7 @@ impl WeightsFile {
     /// [`Error::Io`].
     pub fn file_digest(&self) -> Result<String, Error> {
         let mut hash = Sha256::new();
-        let mut file = File::open(&self.path).map_err(|e| self.io(e))?;
-        std::io::copy(&mut file, &mut hash).map_err(|e| self.io(e))?;
+        std::io::copy(&mut self.place.open()?, &mut hash).map_err(|e| self.place.io(e))?;
         Ok(hex(&hash.finalize()))
     }
 
@@ -207,12 +247,8 @@ impl WeightsFile {
         if found == expected { Ok(()) } else { Err(Error::Digest { found, expected }) }
     }
 
-    fn with_file(&self, f: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), Error> {
-        f(&mut self.file.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|e| self.io(e))
-    }
-
-    fn io(&self, source: std::io::Error) -> Error {
-        Error::Io { what: format!("read weights {}", self.path.display()), source }
+    fn with_file(&self, f: impl FnOnce(&mut dyn Reader) -> std::io::Result<()>) -> Result<(), Error> {
+        f(&mut **self.file.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|e| self.place.io(e))
     }
 }
 
@@ -225,6 +261,20 @@ impl Weights for WeightsFile {
         }
         self.read(name)
     }
+}
+
+/// [`WeightsFile::content_digest`] of the bytes of a file.
+pub(crate) fn digest_of(bytes: &[u8]) -> Result<String, Error> {
+    let broken = |e: safetensors::SafeTensorError| Error::Malformed { reason: e.to_string() };
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(broken)?;
+    let file = safetensors::SafeTensors::deserialize(bytes).map_err(broken)?;
+    let mut hash = Sha256::new();
+    for name in header.offset_keys() {
+        let tensor = file.tensor(&name).map_err(broken)?;
+        hash.update(digest_label(&name, tensor.shape()));
+        hash.update(tensor.data());
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 pub(super) fn digest_label(name: &str, shape: &[usize]) -> String {

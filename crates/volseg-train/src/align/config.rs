@@ -1,4 +1,4 @@
-use crate::config::read_table;
+use crate::config::{read_table, typed};
 use crate::preference::{CANDIDATES, Mode, Reduction};
 use crate::{CtSet, Error, PictureSet};
 use serde::{Deserialize, Serialize};
@@ -183,8 +183,7 @@ impl AlignConfig {
     /// # Errors
     /// [`Error::Config`] naming what does not fit, or what is known to destroy the model.
     pub fn parse(text: &str, changes: &[String]) -> Result<Self, Error> {
-        let table = read_table(text, changes)?;
-        let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
+        let config: Self = typed(read_table(text, changes)?, text)?;
         config.check()?;
         Ok(config)
     }

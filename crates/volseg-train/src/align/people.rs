@@ -24,6 +24,8 @@ pub(crate) fn load(
     first: &Network,
     progress: &mut dyn Progress,
 ) -> Result<Vec<(Item, Option<Picture>)>, Error> {
+    // Whether it is there, before its lines are judged.
+    std::fs::metadata(file).map_err(|source| Error::Io { what: format!("read {}", file.display()), source })?;
     let all = Judgement::read_all(file)?;
     // Who comes back to a slice replaces the own earlier line, also by skipping it.
     let mut last = BTreeMap::new();

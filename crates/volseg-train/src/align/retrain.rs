@@ -40,11 +40,6 @@ pub(super) fn retrain(
     resume: bool,
     progress: &mut dyn Progress,
 ) -> Result<Alignment, Error> {
-    if data.unannotated.iter().any(|p| p.ct.is_some()) {
-        return Err(Error::Data(
-            "retrain is for pictures: a slice of a CT would be learned with its own labels".into(),
-        ));
-    }
     let facts = facts(config, &data.ranked);
     let before = validate(first, &data)?;
     let taught: &[Item] = if config.objective == Objective::Replay { &[] } else { &data.ranked };

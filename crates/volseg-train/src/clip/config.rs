@@ -1,3 +1,4 @@
+use crate::config::{read_table, typed};
 use crate::{Error, PhantomSet, PictureSet};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -82,15 +83,18 @@ impl ClipTrainConfig {
     /// # Errors
     /// [`Error::Config`] naming what does not fit.
     pub fn parse(text: &str, changes: &[String]) -> Result<Self, Error> {
-        let table = crate::config::read_table(text, changes)?;
-        let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
+        let config: Self = typed(read_table(text, changes)?, text)?;
         config.model.check()?;
+        if config.pictures.is_empty() && config.phantoms.is_none() {
+            return Err(Error::Config("nothing to train on is named: add [[pictures]] or [phantoms]".into()));
+        }
         let batch =
             config.pictures.iter().map(|p| p.batch).sum::<usize>() + config.phantoms.as_ref().map_or(0, |p| p.batch);
         let shares = [config.average, config.masked].iter().all(|v| (0.0..1.0).contains(v));
         if batch == 0 || config.steps == 0 || config.save_every == 0 || config.validate_every == 0 || !shares {
             return Err(Error::Config(
-                "steps, save_every, validate_every and the batch must be positive, average and masked in 0..1".into(),
+                "steps, save_every, validate_every and `batch` of at least one set must be positive, average and masked in 0..1"
+                    .into(),
             ));
         }
         if !config.learning_rate.is_finite() || !config.local_weight.is_finite() {

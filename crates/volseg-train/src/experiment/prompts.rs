@@ -56,7 +56,7 @@ fn kinds(config: &ExperimentConfig) -> &'static [Kind] {
     }
 }
 /// Share of the training part that is ranked.
-const UNANNOTATED: f32 = 0.2;
+pub(super) const UNANNOTATED: f32 = 0.2;
 
 /// Names of the runs, those of stage 1 first of each pair, and whether they are stage 1.
 pub(super) fn names(config: &ExperimentConfig) -> Vec<(String, bool)> {

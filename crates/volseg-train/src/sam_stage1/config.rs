@@ -1,4 +1,4 @@
-use crate::config::read_table;
+use crate::config::{read_table, typed};
 use crate::{Error, PictureSet};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -113,7 +113,7 @@ impl SamTrainConfig {
             }
             None => return Ok(None),
         }
-        let config: Self = table.try_into().map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
+        let config: Self = typed(table, text)?;
         let sizes = [config.epochs, config.batch, config.accumulate, config.masks, config.halve_every];
         if sizes.contains(&0) || !(config.learning_rate.is_finite() && config.learning_rate > 0.0) {
             return Err(Error::Config(
