@@ -181,8 +181,8 @@ fn a_place_that_cannot_be_written_leaves_nothing() {
         command.assert().code(1);
         assert!(!folder.path().join("o.csv").exists());
     };
-    run(&["--json", "no-such-folder/o.json"]);
     fs::write(folder.path().join("file"), "x").unwrap();
+    run(&["--json", "file/o.json"]);
     run(&["--report", "file"]);
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 3, "{left:?}");

@@ -5,10 +5,10 @@ pub(crate) mod overlay;
 pub(crate) mod words;
 
 use crate::{
-    exit::usage_error,
+    exit::{Verdict, usage_error},
     global::{Global, Level},
 };
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use volseg_engine::{ModalityGuess, PromptEntry, guess_modality};
@@ -309,9 +309,11 @@ fn load_source(name: &str) -> anyhow::Result<(ClipModel, String)> {
             path.display()
         )));
     }
-    let context = || format!("could not use the weights {}", path.display());
-    let model = ClipModel::load(&path).with_context(context)?;
-    Ok((model, volseg_io::sha256_file(&path).with_context(context)?))
+    let model = ClipModel::load(&path).map_err(|e| {
+        let text = format!("could not use the weights {}: {e}", path.display());
+        if e.is_unreadable_input() { Verdict::Unreadable(text).into() } else { anyhow!(text) }
+    })?;
+    Ok((model, volseg_io::sha256_file(&path)?))
 }
 
 /// The image-text model whose file has this SHA-256: the embedded one, or one of the user's weights.

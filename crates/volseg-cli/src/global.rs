@@ -140,6 +140,18 @@ impl Global {
         if self.quiet { Ok(()) } else { self.print(format_args!("{line}\n")) }
     }
 
+    /// Writes a line about how far a long run is to stderr, unless `--quiet`; with `--log-format json` as a log line.
+    pub(crate) fn tell(&self, line: &str) {
+        match (self.quiet, self.log_format) {
+            (true, _) => {}
+            (_, LogFormat::Text) => drop(writeln!(stderr().lock(), "{line}")),
+            (_, LogFormat::Json) => {
+                let line = serde_json::json!({ "level": "info", "message": line });
+                drop(writeln!(stderr().lock(), "{line}"));
+            }
+        }
+    }
+
     /// Prints what the user asked for (a table, JSON) to stdout, even with `--quiet`. Adds no line break.
     ///
     /// # Errors

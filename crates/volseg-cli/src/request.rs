@@ -1,11 +1,11 @@
 //! Options that say what to look for and with what, for every command that segments.
 
 use crate::{
-    exit::usage_error,
+    exit::{Verdict, usage_error},
     global::{Global, Precision},
     inputs::WindowChoice,
 };
-use anyhow::Context;
+use anyhow::anyhow;
 use candle_core::Device;
 use volseg_engine::{Model, Request};
 use volseg_geometry::{Modality, OrganId, Plane};
@@ -73,21 +73,25 @@ pub(crate) fn load_model(name: &str, device: &Device, precision: Precision) -> a
             "--model: found {name}, expected `embedded`, a name of `volseg weights list`, or a .safetensors file (made by `volseg weights import` or `volseg train`)"
         )));
     }
-    let context = || format!("could not use the weights {name}");
+    let judged = |e: volseg_model::Error| {
+        let text = format!("could not use the weights {name}: {e}");
+        if e.is_unreadable_input() { Verdict::Unreadable(text).into() } else { anyhow!(text) }
+    };
+    let read = |e: std::io::Error| Verdict::Unreadable(format!("could not read the weights {name}: {e}"));
     match volseg_model::embedded::Weights::read(path) {
         Ok(_) => {
-            let bytes = std::fs::read(path).with_context(context)?;
+            let bytes = std::fs::read(path).map_err(read)?;
             let digest = volseg_io::sha256(&bytes);
-            Model::embedded(&bytes, digest, device).with_context(context)
+            Model::embedded(&bytes, digest, device).map_err(judged)
         }
         // Not of the embedded kind: the loader of SAM's family says what is wrong with it, if anything.
         Err(_) => {
-            let model = volseg_model::sam::SamModel::load_on(path, device).with_context(context)?;
+            let model = volseg_model::sam::SamModel::load_on(path, device).map_err(judged)?;
             let model = match precision {
                 Precision::F32 => model,
                 Precision::Bf16 => model.with_bf16()?,
             };
-            Ok(Model::Sam { model: Box::new(model), sha256: volseg_io::sha256_file(path).with_context(context)? })
+            Ok(Model::Sam { model: Box::new(model), sha256: volseg_io::sha256_file(path)? })
         }
     }
 }

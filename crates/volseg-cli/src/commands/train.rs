@@ -101,28 +101,46 @@ struct Lines<'a>(&'a Global);
 
 impl Progress for Lines<'_> {
     fn line(&mut self, text: &str) {
-        // The training goes on even if nobody reads its lines.
-        let _ = self.0.say(text);
+        self.0.tell(text);
     }
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     match args.stage {
-        Stage::Prompt(args) => start(&args.out, args.resume).and_then(|()| prompt(&args, global)),
-        Stage::Align(args) => start(&args.out, args.resume).and_then(|()| align(&args, global)),
-        Stage::Clip(args) => start(&args.out, args.resume).and_then(|()| clip(&args, global)),
+        Stage::Prompt(args) => {
+            start(&args.out, args.resume, global)?;
+            prompt(&args, global)?;
+            written(&args.out, global)
+        }
+        Stage::Align(args) => {
+            start(&args.out, args.resume, global)?;
+            align(&args, global)?;
+            written(&args.out, global)
+        }
+        Stage::Clip(args) => {
+            start(&args.out, args.resume, global)?;
+            clip(&args, global)?;
+            written(&args.out, global)
+        }
     }
 }
 
-/// A run is gone on with or left alone, never written over by accident.
-fn start(out: &Path, resume: bool) -> anyhow::Result<()> {
+fn written(out: &Path, global: &Global) -> anyhow::Result<ExitCode> {
+    global.say(format_args!("{} written", out.join("model.safetensors").display()))?;
+    Ok(ExitCode::Done)
+}
+
+/// A run is gone on with or left alone, never written over by accident. One that was stopped before its first checkpoint starts
+/// again.
+fn start(out: &Path, resume: bool, global: &Global) -> anyhow::Result<()> {
     let place = out.display();
     match (has_checkpoint(out), resume) {
         (true, false) => Err(usage_error(format!(
             "--out: {place} holds a run already; give --resume to go on with it, or another folder"
         ))),
         (false, true) => {
-            Err(usage_error(format!("no checkpoint in {place} to go on from; leave --resume out to start")))
+            global.log(Level::Warn, format_args!("--resume: {place} holds no checkpoint, so the run starts from its beginning"));
+            Ok(())
         }
         _ if out.exists() && !out.is_dir() => Err(usage_error(format!("--out: {place} is a file, expected a folder"))),
         _ => Ok(()),
@@ -147,27 +165,27 @@ pub(super) fn judged(error: Error) -> anyhow::Error {
     if unreadable { Verdict::Unreadable(format!("{error:#}")).into() } else { error }
 }
 
-fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<ExitCode> {
+fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
     let text = read(&args.config)?;
     if let Some(config) = SamTrainConfig::parse(&text, &args.set).map_err(wrong(&args.config))? {
         train_sam_prompt(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
-        return Ok(ExitCode::Done);
+        return Ok(());
     }
     let config = TrainConfig::parse(&text, &args.set).map_err(wrong(&args.config))?;
     if global.threads > 2 {
         global.log(Level::Info, "a step is computed as two shards, so more than two threads do not help");
     }
     train_prompt(&config, &args.out, args.resume, &global.network_device()?, &mut Lines(global)).map_err(judged)?;
-    Ok(ExitCode::Done)
+    Ok(())
 }
 
-fn clip(args: &PromptArgs, global: &Global) -> anyhow::Result<ExitCode> {
+fn clip(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
     let config = ClipTrainConfig::parse(&read(&args.config)?, &args.set).map_err(wrong(&args.config))?;
     train_clip(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
-    Ok(ExitCode::Done)
+    Ok(())
 }
 
-fn align(args: &AlignArgs, global: &Global) -> anyhow::Result<ExitCode> {
+fn align(args: &AlignArgs, global: &Global) -> anyhow::Result<()> {
     let mut changes = args.set.clone();
     // A path in quotes, so that TOML takes it as it is.
     changes.extend(args.preferences.as_ref().map(|p| format!("preferences={:?}", p.display().to_string())));
@@ -177,5 +195,5 @@ fn align(args: &AlignArgs, global: &Global) -> anyhow::Result<ExitCode> {
     changes.extend(args.objective.as_ref().map(|v| format!("objective={v:?}")));
     let config = AlignConfig::parse(&read(&args.config)?, &changes).map_err(wrong(&args.config))?;
     train_align(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
-    Ok(ExitCode::Done)
+    Ok(())
 }
