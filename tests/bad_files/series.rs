@@ -69,6 +69,11 @@ pub(crate) fn cases() -> Vec<Folder> {
         folder("good", good(), Image("")),
         folder("one slice", stack(&[3.0], &[]), Image("")),
         folder("missing slice", stack(&[0.0, 5.0, 15.0, 20.0], &[]), Image("slices are missing: 1 after slice 2")),
+        folder(
+            "half of a series missing",
+            stack(&[0.0, 5.0, 10.0, 40.0, 45.0], &[]),
+            Error("malformed", "slices would lie up to 12.5 mm from their places"),
+        ),
         folder("the same slice twice", with(vec![slice(1, 5.0, &[])]), Image("1 slices were there twice")),
         folder(
             "two series",

@@ -55,7 +55,7 @@ fn a_saved_label_is_there_after_a_restart() {
     assert_eq!(versions, 3, "{kept:#?}");
     let audit = fs::read_to_string(data.join("audit.jsonl")).unwrap();
     let lines: Vec<Value> = audit.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(lines.len(), 6);
+    assert_eq!(lines.len(), 7);
     assert!(lines.windows(2).all(|w| w[0]["hash"] == w[1]["previous"]));
     // No id of an image and no file name of a client stands in a name or in the log.
     for text in kept.iter().chain([&audit]) {

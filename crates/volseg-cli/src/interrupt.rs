@@ -4,6 +4,26 @@
 use crate::exit::ExitCode;
 use anyhow::Context;
 
+/// Makes a file that grows beyond the system's limit an error of the write, not the end of the process.
+///
+/// # Errors
+/// If signals cannot be waited for.
+#[cfg(unix)]
+pub(crate) fn survive_file_limits() -> anyhow::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default())
+        .context("could not wait for signals")?;
+    Ok(())
+}
+
+/// Nothing to do where there is no such signal.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub(crate) fn survive_file_limits() -> anyhow::Result<()> {
+    Ok(())
+}
+
 /// Ends the process at SIGINT, SIGTERM or SIGHUP, after removing what is half written.
 ///
 /// # Errors

@@ -60,6 +60,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> exit::ExitCode {
     };
     let global = global::Global::new(&cli.global);
     let signals = if cli.command.minds_signals() { Ok(()) } else { interrupt::leave_nothing_half_written() };
+    let signals = signals.and_then(|()| interrupt::survive_file_limits());
     let result = signals.and_then(|()| global.start()).and_then(|()| cli.command.run(&global));
     exit::code(result, &global)
 }

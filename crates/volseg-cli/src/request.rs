@@ -9,7 +9,10 @@ use anyhow::anyhow;
 use candle_core::Device;
 use volseg_engine::{Model, Request};
 use volseg_geometry::{Modality, OrganId, Plane};
-use volseg_model::weights;
+use volseg_model::{
+    embedded::ARCH,
+    weights::{self, WeightsFile},
+};
 
 /// Model and request as written.
 #[derive(clap::Args)]
@@ -78,14 +81,15 @@ pub(crate) fn load_model(name: &str, device: &Device, precision: Precision) -> a
         if e.is_unreadable_input() { Verdict::Unreadable(text).into() } else { anyhow!(text) }
     };
     let read = |e: std::io::Error| Verdict::Unreadable(format!("could not read the weights {name}: {e}"));
-    match volseg_model::embedded::Weights::read(path) {
-        Ok(_) => {
+    let arch = WeightsFile::open(path).map_err(judged)?.metadata().get("arch").cloned();
+    match arch.as_deref() {
+        Some(ARCH) => {
             let bytes = std::fs::read(path).map_err(read)?;
             let digest = volseg_io::sha256(&bytes);
             Model::embedded(&bytes, digest, device).map_err(judged)
         }
-        // Not of the embedded kind: the loader of SAM's family says what is wrong with it, if anything.
-        Err(_) => {
+        // The loader of SAM's family says what is wrong with it, if anything.
+        _ => {
             let model = volseg_model::sam::SamModel::load_on(path, device).map_err(judged)?;
             let model = match precision {
                 Precision::F32 => model,

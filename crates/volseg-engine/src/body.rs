@@ -1,7 +1,7 @@
 //! Which part of a slice the network looks at.
 
 use crate::black_fat::BlackFat;
-use volseg_geometry::{AnyVolume, Modality, Plane, SliceStack, Window};
+use volseg_geometry::{AnyVolume, Modality, Plane, Side, SliceStack, Window};
 use volseg_io::Image;
 use volseg_model::embedded::{BODY_HU, body_box, neighbours, normalise_grey, normalise_hu, stretch};
 
@@ -25,6 +25,8 @@ pub struct View {
     modality: Modality,
     window: Option<Window>,
     spacing_mm: f64,
+    /// Slices are numbered towards left, posterior or inferior: against those that the network learned from.
+    against: bool,
     slope: f64,
     intercept: f64,
     black_fat: Option<BlackFat>,
@@ -85,8 +87,10 @@ impl View {
             [0, 0, w, h]
         };
         let spacing_mm = volume.affine().spacing_mm()[stack.frame.axes[2]];
+        let side_of_axis = volume.affine().orientation().sides()[stack.frame.axes[2]];
+        let against = matches!(side_of_axis, Side::Left | Side::Posterior | Side::Inferior);
         let black_fat = (picture && window.is_none()).then(|| BlackFat::find(volume, &stack)).flatten();
-        Self { stack, crop, side, modality, window, spacing_mm, slope, intercept, black_fat }
+        Self { stack, crop, side, modality, window, spacing_mm, against, slope, intercept, black_fat }
     }
 
     /// Whether the answer is the mean of two readings. A volume has hundreds of slices and organs with sides; a picture has one.
@@ -136,6 +140,11 @@ impl View {
         out
     }
 
+    /// Number of a slice, counted towards right, anterior or superior, whichever way the file counts.
+    pub(crate) fn anatomical(&self, slice: usize) -> usize {
+        if self.against { self.stack.slices - 1 - slice } else { slice }
+    }
+
     /// Whether all pixels of a slice are the same: padding, in which nothing can be found.
     pub(crate) fn is_blank(&self, volume: &AnyVolume, slice: usize) -> bool {
         let values = self.crop_values(volume, slice);
@@ -163,7 +172,10 @@ impl View {
         if self.modality != Modality::Ct {
             return middle.iter().flat_map(|&v| [v, v, v]).collect();
         }
-        let [before, after] = neighbours(slice, self.stack.slices, self.spacing_mm);
+        let [mut before, mut after] = neighbours(slice, self.stack.slices, self.spacing_mm);
+        if self.against {
+            std::mem::swap(&mut before, &mut after);
+        }
         let (before, after) = (plane(before), plane(after));
         (0..middle.len()).flat_map(|i| [before[i], middle[i], after[i]]).collect()
     }

@@ -372,6 +372,24 @@ mod tests {
         Arc::new(Image::from_volume(volume.reoriented(orientation.parse::<Orientation>().unwrap()).into()))
     }
 
+    /// Axes may be stored in any order and direction: the patient is the same.
+    #[test]
+    fn masks_turn_with_the_volume() {
+        let model = model();
+        let organs = Some([1, 6, 7, 8, 10].into_iter().filter_map(OrganId::new).collect());
+        for plane in [Plane::Axial, Plane::Coronal, Plane::Sagittal] {
+            for fast in [false, true] {
+                let request = Request { organs: organs.clone(), plane: Some(plane), fast, ..Request::default() };
+                let masks = ["RAS", "LAS", "RPS", "RAI", "LPI", "SAR", "IPL"].map(|orientation| {
+                    let done = segment(&image(orientation), &model, &request, 1, &Silent).unwrap();
+                    done.labels.reoriented("RAS".parse::<Orientation>().unwrap()).voxels().to_vec()
+                });
+                assert!(masks[0].iter().any(|&v| v != 0) || plane != Plane::Axial);
+                assert!(masks.iter().all(|m| *m == masks[0]), "{plane} {fast}");
+            }
+        }
+    }
+
     #[test]
     fn a_click_gives_the_mask_of_a_prompt_file() {
         let model = model();

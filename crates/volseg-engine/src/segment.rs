@@ -198,7 +198,10 @@ fn run(
     observer: &dyn Observer,
 ) -> Result<Vec<Vec<Answer>>, Error> {
     let slices = view.stack.slices;
-    let skip = |s: usize| request.fast && slices > 8 && s % 2 == 1 && s + 1 < slices;
+    let skip = |s: usize| {
+        let n = view.anatomical(s);
+        request.fast && slices > 8 && n % 2 == 1 && n + 1 < slices
+    };
     let results: Vec<Mutex<Vec<Answer>>> = (0..slices).map(|_| Mutex::default()).collect();
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let (next, done, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));

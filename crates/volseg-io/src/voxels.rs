@@ -112,7 +112,7 @@ impl Layout {
             None if self.frames == 1 => Ok(0),
             None => Err(Error::unsupported(
                 self.format,
-                format!("more than one value a voxel ({} volumes or channels); choose one with --frame", self.frames),
+                format!("without --frame more than one value a voxel ({} volumes or channels)", self.frames),
             )),
             Some(n) if n < self.frames => Ok(n),
             Some(n) => Err(Error::InvalidArgument {

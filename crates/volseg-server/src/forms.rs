@@ -3,7 +3,7 @@
 use crate::refusal::Refusal;
 use axum::{
     extract::{FromRequest, Multipart, Request, multipart::Field},
-    http::StatusCode,
+    http::{StatusCode, header},
 };
 use std::{
     path::{Path, PathBuf},
@@ -13,6 +13,8 @@ use tokio::{fs::File, io::AsyncWriteExt, time::timeout};
 
 /// A client that sends nothing for so long has gone.
 pub(crate) const IDLE: Duration = Duration::from_secs(30);
+/// Boundaries, headers and texts of a form beside its files are no longer.
+const FRAME: u64 = 4 << 20;
 /// JSON parts are small.
 const MAX_TEXT: u64 = 1 << 20;
 /// Files of one upload, such as the slices of a DICOM series.
@@ -69,6 +71,11 @@ impl Form {
     /// # Errors
     /// 422 for another kind of body or `params` that are no JSON object, 413 beyond `limit`, 408 for a silent client.
     pub(crate) async fn read(request: Request, folder: &Path, limit: u64) -> Result<Self, Refusal> {
+        // What says that it is too large is answered before it is sent.
+        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if let Some(length) = length.filter(|l| *l > limit.saturating_add(FRAME)) {
+            return Err(Refusal::large(format!("the body has {length} bytes, at most {limit} are taken")));
+        }
         let mut parts = Multipart::from_request(request, &())
             .await
             .map_err(|_| Refusal::field("the body is no multipart form with a boundary"))?;

@@ -235,8 +235,9 @@ async fn run(
     }
     log("stopping");
     drop(listener);
-    desk.stop();
+    // What was asked before is answered; what takes longer is given up.
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    desk.stop();
     Ok(())
 }
 

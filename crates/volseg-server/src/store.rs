@@ -160,12 +160,12 @@ impl Store {
         let note = json!({ "id": picture.id, "place": place, "ending": picture.ending, "ts": picture.ts,
             "version": picture.version });
         AtomicFile::write(&home.join("image.json"), note.to_string().as_bytes())?;
-        let version = picture.version.clone();
+        let (version, key) = (picture.version.clone(), names::key(&picture.id));
         lock(&self.known).insert(picture.id.clone(), picture);
         for old in sorted(&home)?.into_iter().filter(|f| f.is_dir() && !f.ends_with(&version)) {
             let _ = fs::remove_dir_all(old);
         }
-        Ok(())
+        self.audit.append("take_image", &json!({ "image": key }))
     }
 
     /// Removes an uploaded image; its labels stay.

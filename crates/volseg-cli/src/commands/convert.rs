@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if let (Some(what), false) = (image.lost().or(colours), args.grey) {
         return Err(anyhow!(
             "{} cannot hold the {what} of this image; --grey writes its grey values alone",
-            args.output.extension().unwrap_or_default().display()
+            args.output.file_name().unwrap_or_default().display()
         ));
     }
     for warning in &image.warnings {

@@ -134,7 +134,8 @@ fn written(out: &Path, global: &Global) -> anyhow::Result<ExitCode> {
 /// again.
 fn start(out: &Path, resume: bool, global: &Global) -> anyhow::Result<()> {
     let place = out.display();
-    match (has_checkpoint(out), resume) {
+    let held = has_checkpoint(out) || out.join("model.safetensors").exists();
+    match (held, resume) {
         (true, false) => Err(usage_error(format!(
             "--out: {place} holds a run already; give --resume to go on with it, or another folder"
         ))),

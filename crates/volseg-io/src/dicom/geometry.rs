@@ -31,7 +31,7 @@ fn length(v: [f64; 3]) -> f64 {
 /// The grid of slices that are sorted along their normal, index to RAS mm.
 pub(super) fn affine(places: &[&Place], warnings: &mut Vec<String>) -> Result<Affine> {
     if let Some(orientation) = places.first().and_then(|p| p.orientation) {
-        spacing_warnings(places, &orientation, warnings);
+        spacing_warnings(places, &orientation, warnings)?;
     }
     affine_of(places, places.len(), warnings)
 }
@@ -78,12 +78,18 @@ pub(super) fn affine_of(places: &[&Place], count: usize, warnings: &mut Vec<Stri
     Ok(affine)
 }
 
-fn spacing_warnings(places: &[&Place], orientation: &[f64; 6], warnings: &mut Vec<String>) {
+/// Says what a grid of even spacing makes of slices that are not evenly spaced.
+///
+/// # Errors
+/// A slice would lie further from its place than the usual distance of two slices.
+fn spacing_warnings(places: &[&Place], orientation: &[f64; 6], warnings: &mut Vec<String>) -> Result<()> {
     let at: Vec<f64> = places.iter().filter_map(|p| p.position).map(|p| along(p, orientation)).collect();
     let mut gaps: Vec<f64> = at.windows(2).map(|w| w[1] - w[0]).collect();
     if gaps.len() < 2 {
-        return;
+        return Ok(());
     }
+    let step = (at[at.len() - 1] - at[0]) / (at.len() - 1) as f64;
+    let off = at.iter().enumerate().map(|(n, v)| (v - at[0] - n as f64 * step).abs()).fold(0.0, f64::max);
     let each = gaps.clone();
     gaps.sort_by(f64::total_cmp);
     let usual = gaps[gaps.len() / 2];
@@ -94,9 +100,24 @@ fn spacing_warnings(places: &[&Place], orientation: &[f64; 6], warnings: &mut Ve
         .filter(|(_, g)| **g > 1.5 * usual && (**g / usual - (**g / usual).round()).abs() < 0.05)
         .map(|(n, g)| format!("{} after slice {}", (g / usual).round() as usize - 1, n + 1))
         .collect();
-    if !missing.is_empty() {
-        warnings.push(format!("slices are missing: {} (usual distance {usual:.3} mm)", missing.join(", ")));
+    let what = if !missing.is_empty() {
+        let all = missing.len();
+        let some = missing.into_iter().take(8).collect::<Vec<_>>().join(", ");
+        let more = if all > 8 { format!(" and at {} other places", all - 8) } else { String::new() };
+        format!("slices are missing: {some}{more} (usual distance {usual:.3} mm)")
     } else if most - least > 0.02 * usual && most - least > 0.01 {
-        warnings.push(format!("slices are unevenly spaced: {least:.3} to {most:.3} mm"));
+        format!("slices are unevenly spaced: {least:.3} to {most:.3} mm")
+    } else {
+        return Ok(());
+    };
+    if off > usual {
+        return Err(Error::malformed(
+            FORMAT,
+            format!(
+                "{what}; on an even grid slices would lie up to {off:.1} mm from their places. Get the missing files, or read parts of the series alone"
+            ),
+        ));
     }
+    warnings.push(format!("{what}; on the even grid that is used, slices lie up to {off:.2} mm from their places"));
+    Ok(())
 }

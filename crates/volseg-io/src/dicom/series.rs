@@ -116,7 +116,7 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
         None => {
             return Err(Error::unsupported(
                 FORMAT,
-                format!("more than one volume in a series ({frames}); choose one with --frame"),
+                format!("without --frame more than one volume in a series ({frames})"),
             ));
         }
         Some(n) if n < frames => n,

@@ -145,7 +145,7 @@ pub(super) fn write_all(
     }
     // All is there: it stays.
     written.0.clear();
-    summary(args, image, request, result, &measured, global)
+    summary(args, image, model, request, result, &measured, global)
 }
 
 fn write_statistics(path: &Path, measured: &[OrganStatistics]) -> anyhow::Result<()> {
@@ -177,6 +177,7 @@ fn write_statistics(path: &Path, measured: &[OrganStatistics]) -> anyhow::Result
 fn summary(
     args: &Args,
     image: &Image,
+    model: &Model,
     request: &Request,
     result: &Segmentation,
     measured: &[OrganStatistics],
@@ -200,7 +201,8 @@ fn summary(
     if !missing.is_empty() {
         global.say(format_args!("not found: {}", missing.join(", ")))?;
     }
-    if request.modality.is_none() && image.modality.is_none() {
+    // Networks of SAM's family look at every kind of image in the same way.
+    if matches!(model, Model::Embedded { .. }) && request.modality.is_none() && image.modality.is_none() {
         let taken = serde_json::to_value(result.modality)?;
         global.say(format_args!("taken as {}: a guess, --modality decides", taken.as_str().unwrap_or_default()))?;
     }
