@@ -56,9 +56,9 @@ impl Texts {
         let parts = picture.name.rsplit_once('/').and_then(|(case, n)| Some((case, n.parse().ok()?)));
         let (name, slice) = parts.unwrap_or((&picture.name, 0));
         let answer = self.answers.find(name, slice, picture.organ.organ().prompt);
-        let pieces = |text: &str| self.model.ids(text).map_or(0, |ids| ids.len().saturating_sub(2));
+        let pieces = |text: &str| self.model.pieces(text);
         let described = self.describe.then(|| description(picture.organ));
-        let text = prompt_text(answer, described, pieces)
+        let text = prompt_text(answer, described, self.model.config.text.context, pieces)
             .ok_or_else(|| Error::Data(format!("the answers say nothing about {}", picture.name)))?
             .text;
         if let Some(known) = self.known.borrow().get(&text) {

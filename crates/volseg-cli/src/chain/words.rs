@@ -127,7 +127,7 @@ impl Words {
         global: &Global,
     ) -> anyhow::Result<()> {
         let renderer = if self.asks { Some(Renderer::new(image, request)) } else { None };
-        let pieces = |text: &str| model.ids(text).map_or(0, |ids| ids.len().saturating_sub(2));
+        let pieces = |text: &str| model.pieces(text);
         let bar = global.bar(entries.len() as u64, "questions");
         let (mut clipped, mut picture) = (0, None);
         for (entry, prompt) in entries.iter_mut().zip(&chain.prompts) {
@@ -152,7 +152,7 @@ impl Words {
                 }
             }
             let said = answer.as_ref().map(|a| a.text.as_str());
-            if let Some(text) = prompt_text(said, description.as_deref(), pieces) {
+            if let Some(text) = prompt_text(said, description.as_deref(), model.config.text.context, pieces) {
                 clipped += usize::from(text.clipped);
                 entry.text = Some(text.text);
             }

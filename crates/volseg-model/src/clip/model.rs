@@ -140,6 +140,13 @@ impl ClipModel {
         self.words.ids(text, self.config.text.context)
     }
 
+    /// Word pieces of a text, however long, without `[CLS]` and `[SEP]`; words that cannot be read count nothing.
+    #[must_use]
+    pub fn pieces(&self, text: &str) -> usize {
+        // No piece goes over a blank, and a word alone is never cut.
+        text.split_whitespace().map(|word| self.ids(word).map_or(0, |ids| ids.len().saturating_sub(2))).sum()
+    }
+
     /// Features of texts, of unit length: `[texts][embed]`.
     ///
     /// # Errors
