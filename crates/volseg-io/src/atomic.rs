@@ -64,7 +64,7 @@ impl ScratchFolder {
             .prefix(".volseg-")
             .suffix(".part")
             .tempdir_in(parent)
-            .map_err(|e| Error::io("write", parent)(e.kind().into()))?;
+            .map_err(|e| Error::io("write", parent)(plain(e)))?;
         list.insert(folder.path().to_owned());
         let _listed = Listed(folder.path().to_owned());
         drop(list);
@@ -104,8 +104,7 @@ impl AtomicFile {
         fs::create_dir_all(folder).map_err(cannot())?;
         let mut list = unfinished();
         let made = tempfile::Builder::new().prefix(".volseg-").suffix(".part").tempfile_in(folder);
-        // The kind alone: the error's own text names a file that nobody asked for.
-        let file = made.map_err(|e| cannot()(e.kind().into()))?;
+        let file = made.map_err(|e| cannot()(plain(e)))?;
         list.insert(file.path().to_owned());
         let _listed = Listed(file.path().to_owned());
         drop(list);
@@ -118,7 +117,7 @@ impl AtomicFile {
     /// [`Error::Io`], such as a full disk; nothing is left then.
     pub fn commit(self) -> Result<()> {
         let cannot = || Error::io("write", &self.shown);
-        let file = self.file.into_inner().map_err(|e| cannot()(e.into_error()))?;
+        let file = self.file.into_inner().map_err(|e| cannot()(plain(e.into_error())))?;
         set_usual_mode(&file, &self.target);
         file.as_file().sync_all().map_err(cannot())?;
         let list = unfinished();
@@ -144,12 +143,17 @@ impl AtomicFile {
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        self.file.write(bytes).map_err(plain)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.flush().map_err(plain)
     }
+}
+
+/// The kind alone: the text of a temporary file's error names a file that nobody asked for.
+fn plain(error: io::Error) -> io::Error {
+    error.kind().into()
 }
 
 /// Gives the mode that an ordinary new file would have, or that of the file it replaces. Where neither is known, 0600 stays.
