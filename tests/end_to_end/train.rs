@@ -22,6 +22,14 @@ fn pictures(folder: &Path) {
     }
 }
 
+/// A folder with pictures and the configurations that train on them.
+fn ready() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    write_configs(folder.path());
+    folder
+}
+
 /// Configurations of both stages and of the image-text model, of trainings that take a second.
 fn write_configs(folder: &Path) {
     let set = format!(
@@ -51,10 +59,8 @@ fn write_configs(folder: &Path) {
 
 #[test]
 fn a_killed_alignment_goes_on_to_the_same_weights_and_its_model_segments() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = ready();
     let at = |name: &str| folder.path().join(name);
-    pictures(folder.path());
-    write_configs(folder.path());
     let train = |stage: &str, out: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_volseg-tested"));
         command
@@ -118,9 +124,7 @@ fn what_ruins_a_model_is_wrong_use() {
 /// A run is never written over by accident; `--resume` says so where there is nothing to go on with.
 #[test]
 fn a_run_is_gone_on_with_or_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    pictures(folder.path());
-    write_configs(folder.path());
+    let folder = ready();
     let at = |name: &str| folder.path().join(name);
     let run = |stage: &str, out: &str, options: &[&str]| {
         let mut command = volseg();
@@ -175,9 +179,7 @@ fn a_mistake_in_a_configuration_has_its_file_and_line() {
 /// Shards without a sample are left out, so one picture a step is enough.
 #[test]
 fn a_batch_of_one_trains() {
-    let folder = tempfile::tempdir().unwrap();
-    pictures(folder.path());
-    write_configs(folder.path());
+    let folder = ready();
     let at = |name: &str| folder.path().join(name);
     for stage in ["prompt", "clip"] {
         volseg()

@@ -5,10 +5,10 @@ pub(crate) mod overlay;
 pub(crate) mod words;
 
 use crate::{
-    exit::{Verdict, usage_error},
+    exit::{usage_error, weights_error},
     global::{Global, Level},
 };
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use volseg_engine::{ModalityGuess, PromptEntry, guess_modality};
@@ -127,13 +127,13 @@ impl ChainArgs {
             None => stated.softmax_over,
         };
         // The last block of the embedded model ends before its second norm: no gradient comes from there.
-        let used = match self.layer {
+        let layer = match self.layer {
             Layer::Norm2Cls | Layer::Norm2Patch if sha256 == volseg_io::sha256(SHIPPED) => Layer::Norm1Patch,
             Layer::Norm2Patch => Layer::Norm2Cls,
             other => other,
         };
-        if used != self.layer {
-            let (asked, used) = (self.layer.name(), used.name());
+        if layer != self.layer {
+            let (asked, used) = (self.layer.name(), layer.name());
             global.log(
                 Level::Warn,
                 format_args!(
@@ -141,7 +141,6 @@ impl ChainArgs {
                 ),
             );
         }
-        let layer = used;
         let saliency: Box<dyn Saliency> = match self.method {
             Method::Gradcam => Box::new(GradCam { layer }),
             Method::Gscorecam => Box::new(GScoreCam { layer, top_k, softmax_over, ..stated }),
@@ -200,11 +199,11 @@ impl PromptMaker {
     ///
     /// # Errors
     /// A usage error if nothing is named and the modality has no organs of its own.
-    pub(crate) fn plan(&self, image: &Image, ask: &Ask) -> anyhow::Result<(Vec<Target>, ChainRequest)> {
+    pub(crate) fn plan(&self, image: &Image, ask: &Ask) -> anyhow::Result<(Vec<Target>, ChainRequest, ModalityGuess)> {
         let mut targets: Vec<Target> = ask.organs.iter().map(|&o| Target::organ(o)).collect();
         targets.extend(ask.texts.iter().map(|t| Target::text(t)));
         let declared = ask.modality.or(image.modality);
-        let guess = guess(image, declared);
+        let guess = guess_modality(&image.volume, image.slope, image.intercept, image.is_picture(), declared);
         let asks = |id: u8| targets.iter().any(|t| t.organ.is_some_and(|o| o.get() == id));
         let modality = match guess.modality {
             Some(m) => m,
@@ -237,10 +236,10 @@ impl PromptMaker {
             keep_views: ask.keep_views,
             keep_saliency: ask.keep_saliency,
         };
-        Ok((targets, request))
+        Ok((targets, request, guess))
     }
 
-    /// The prompts of an image.
+    /// The prompts of an image, of which `guess` tells what is odd.
     ///
     /// # Errors
     /// What the chain meets.
@@ -249,6 +248,7 @@ impl PromptMaker {
         image: &Image,
         targets: &[Target],
         request: &ChainRequest,
+        guess: &ModalityGuess,
         global: &Global,
     ) -> anyhow::Result<Chain> {
         let bar = global.bar(1, "slices");
@@ -263,7 +263,7 @@ impl PromptMaker {
                 other => other.into(),
             })?;
         bar.finish_and_clear();
-        if guess(image, Some(request.modality)).constant {
+        if guess.constant {
             chain.prompts.clear();
         }
         for w in &chain.warnings {
@@ -271,11 +271,6 @@ impl PromptMaker {
         }
         Ok(chain)
     }
-}
-
-/// What an image is, and what is odd about it.
-pub(crate) fn guess(image: &Image, declared: Option<Modality>) -> ModalityGuess {
-    guess_modality(&image.volume, image.slope, image.intercept, image.is_picture(), declared)
 }
 
 /// Entries of a prompt file.
@@ -309,10 +304,7 @@ fn load_source(name: &str) -> anyhow::Result<(ClipModel, String)> {
             path.display()
         )));
     }
-    let model = ClipModel::load(&path).map_err(|e| {
-        let text = format!("could not use the weights {}: {e}", path.display());
-        if e.is_unreadable_input() { Verdict::Unreadable(text).into() } else { anyhow!(text) }
-    })?;
+    let model = ClipModel::load(&path).map_err(|e| weights_error(name, &e))?;
     Ok((model, volseg_io::sha256_file(&path)?))
 }
 

@@ -55,6 +55,12 @@ pub(crate) fn usage_error(text: impl Into<String>) -> anyhow::Error {
     Verdict::Usage(text.into()).into()
 }
 
+/// Weights that cannot be used; a file that is no weights decides the code.
+pub(crate) fn weights_error(name: &str, error: &volseg_model::Error) -> anyhow::Error {
+    let text = format!("could not use the weights {name}: {error}");
+    if error.is_unreadable_input() { Verdict::Unreadable(text).into() } else { anyhow::anyhow!(text) }
+}
+
 /// An engine's error with the file behind it in sight, so that it decides the code.
 pub(crate) fn unwrapped(error: volseg_engine::Error) -> anyhow::Error {
     match error {

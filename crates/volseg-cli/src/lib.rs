@@ -59,8 +59,12 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> exit::ExitCode {
         Err(refusal) => return exit::usage(&refusal, json),
     };
     let global = global::Global::new(&cli.global);
-    let signals = if cli.command.minds_signals() { Ok(()) } else { interrupt::leave_nothing_half_written() };
-    let signals = signals.and_then(|()| interrupt::survive_file_limits());
-    let result = signals.and_then(|()| global.start()).and_then(|()| cli.command.run(&global));
+    let result = signals(&cli.command).and_then(|()| global.start()).and_then(|()| cli.command.run(&global));
     exit::code(result, &global)
+}
+
+/// What the system's signals do while the command runs.
+fn signals(command: &commands::Command) -> anyhow::Result<()> {
+    interrupt::survive_file_limits()?;
+    if command.minds_signals() { Ok(()) } else { interrupt::leave_nothing_half_written() }
 }

@@ -1,11 +1,10 @@
 //! Options that say what to look for and with what, for every command that segments.
 
 use crate::{
-    exit::{Verdict, usage_error},
+    exit::{Verdict, usage_error, weights_error},
     global::{Global, Precision},
     inputs::WindowChoice,
 };
-use anyhow::anyhow;
 use candle_core::Device;
 use volseg_engine::{Model, Request};
 use volseg_geometry::{Modality, OrganId, Plane};
@@ -76,10 +75,7 @@ pub(crate) fn load_model(name: &str, device: &Device, precision: Precision) -> a
             "--model: found {name}, expected `embedded`, a name of `volseg weights list`, or a .safetensors file (made by `volseg weights import` or `volseg train`)"
         )));
     }
-    let judged = |e: volseg_model::Error| {
-        let text = format!("could not use the weights {name}: {e}");
-        if e.is_unreadable_input() { Verdict::Unreadable(text).into() } else { anyhow!(text) }
-    };
+    let judged = |e: volseg_model::Error| weights_error(name, &e);
     let read = |e: std::io::Error| Verdict::Unreadable(format!("could not read the weights {name}: {e}"));
     let arch = WeightsFile::open(path).map_err(judged)?.metadata().get("arch").cloned();
     match arch.as_deref() {

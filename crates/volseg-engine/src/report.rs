@@ -1,7 +1,7 @@
 //! The run record: what was done to what, by digest and geometry, never by path or patient value.
 
 use crate::statistics::OrganStatistics;
-use crate::{Model, Origin, Prompt, PromptMode, PromptSet, Request, Segmentation};
+use crate::{Model, Origin, Prompt, PromptMode, Request, Segmentation};
 use serde::Serialize;
 use serde_json::json;
 use volseg_geometry::Plane;
@@ -178,10 +178,8 @@ impl RunReport {
             prompts: request.prompts.name().into(),
             given: match &request.prompts {
                 PromptMode::Given { prompts, origin: Origin::File | Origin::Oracle } => {
-                    let of = |set: &'_ PromptSet| {
-                        set.prompts.iter().map(|p| GivenPrompt::new(p, set.plane)).collect::<Vec<_>>()
-                    };
-                    Some(prompts.iter().flat_map(of).collect())
+                    let all = prompts.iter().flat_map(|set| set.prompts.iter().map(|p| GivenPrompt::new(p, set.plane)));
+                    Some(all.collect())
                 }
                 _ => None,
             },

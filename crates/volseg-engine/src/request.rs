@@ -1,5 +1,6 @@
 use crate::{Prompt, PromptSet};
 use candle_core::Device;
+use std::collections::BTreeSet;
 use volseg_geometry::{Modality, OrganId, Plane, Window};
 use volseg_model::Params;
 use volseg_model::embedded::{Network, Weights};
@@ -113,6 +114,12 @@ impl PromptMode {
     /// All given prompts.
     pub fn given(&self) -> impl Iterator<Item = &Prompt> {
         self.sets().iter().flat_map(|set| &set.prompts)
+    }
+
+    /// The organs of the given prompts, in label order.
+    #[must_use]
+    pub fn organs(&self) -> Vec<OrganId> {
+        self.given().map(|p| p.organ).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Name in reports.

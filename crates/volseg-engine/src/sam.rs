@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-use volseg_geometry::{LabelMap, Modality, OrganId, PixelBox, Plane, SliceStack, Volume, Window};
+use volseg_geometry::{LabelMap, Modality, PixelBox, Plane, SliceStack, Volume, Window};
 use volseg_io::Image;
 use volseg_model::picture::Picture;
 use volseg_model::prompt_encoder::Point;
@@ -50,9 +50,7 @@ pub(crate) fn segment(
     let modality = guess.modality.unwrap_or(Modality::Xray);
     let stack = stack_of(image, prompts.plane.or(request.plane).unwrap_or(Plane::Axial));
     let bounds = if picture { None } else { Some(grey_bounds(image, request.window)) };
-    let mut organs: Vec<OrganId> = prompts.prompts.iter().map(|p| p.organ).collect();
-    organs.sort();
-    organs.dedup();
+    let mut organs = request.prompts.organs();
     if let Some(list) = &request.organs {
         organs.retain(|o| list.contains(o));
     }

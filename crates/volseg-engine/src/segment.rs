@@ -4,8 +4,9 @@ use crate::assemble::assemble;
 use crate::body::{View, stack_of};
 use crate::outcome::{Observer, Segmentation, Stage};
 use crate::pass::{Answer, Question, STEPS, ask, ask_all};
+use crate::planes::join_planes;
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
-use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, Request, cleanup, guess_modality};
+use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, PromptSet, Request, cleanup, guess_modality};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -36,8 +37,15 @@ pub fn segment(
     threads: usize,
     observer: &dyn Observer,
 ) -> Result<Segmentation, Error> {
-    if request.prompts.sets().len() > 1 {
-        return crate::planes::segment_each(image, model, request, threads, observer);
+    if let PromptMode::Given { prompts, origin } = &request.prompts
+        && let [first, rest @ ..] = &prompts[..]
+        && !rest.is_empty()
+    {
+        let of_plane = |set: &PromptSet, part: Request| {
+            let prompts = PromptMode::Given { prompts: vec![set.clone()], origin: origin.clone() };
+            segment(image, model, &Request { prompts, ..part }, threads, observer)
+        };
+        return join_planes(image, request, (first, rest), &of_plane);
     }
     let Model::Embedded { network, .. } = model else {
         return crate::sam::segment(image, model, request, threads, observer);
@@ -71,10 +79,8 @@ pub fn segment(
     let mut organs = match (&request.organs, &request.prompts) {
         (Some(list), _) => list.clone(),
         (None, PromptMode::Organ) => organs_of(modality),
-        (None, PromptMode::Given { .. }) => request.prompts.given().map(|p| p.organ).collect(),
+        (None, PromptMode::Given { .. }) => request.prompts.organs(),
     };
-    organs.sort();
-    organs.dedup();
     if let PromptMode::Organ = request.prompts {
         let known = organs_of(modality);
         if request.skip_unknown && organs.iter().any(|o| known.contains(o)) {
@@ -129,7 +135,7 @@ pub fn segment(
 /// The hippocampus is seen in MR alone.
 fn implied(request: &Request) -> Option<Modality> {
     let seen_in_mr = |o: OrganId| (18..=19).contains(&o.get());
-    let prompted = request.prompts.given().map(|p| p.organ).collect();
+    let prompted = request.prompts.organs();
     let asked = request.organs.as_ref().unwrap_or(&prompted);
     (!asked.is_empty() && asked.iter().all(|o| seen_in_mr(*o))).then_some(Modality::Mr)
 }
@@ -206,7 +212,10 @@ fn run(
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let (next, done, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let mine = |slice: usize| -> Vec<Prompt> {
-        request.prompts.given().filter(|p| p.slice == slice && organs.contains(&p.organ)).cloned().collect()
+        let Some(set) = request.prompts.sets().first() else { return Vec::new() };
+        let from = set.prompts.partition_point(|p| p.slice < slice);
+        let to = set.prompts.partition_point(|p| p.slice <= slice);
+        set.prompts[from..to].iter().filter(|p| organs.contains(&p.organ)).cloned().collect()
     };
     let ask_some = |part: std::ops::Range<usize>| -> Result<(), Error> {
         if observer.stopped() {

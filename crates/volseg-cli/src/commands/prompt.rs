@@ -1,6 +1,6 @@
 //! `volseg prompt`: boxes and points for an image with nobody to give them.
 
-use crate::chain::{Ask, ChainArgs, PromptMaker, entries, guess, overlay, words::WordArgs};
+use crate::chain::{Ask, ChainArgs, PromptMaker, entries, overlay, words::WordArgs};
 use crate::{
     apart,
     exit::{ExitCode, usage_error},
@@ -92,8 +92,8 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     for w in &image.warnings {
         global.log(Level::Warn, w);
     }
-    let (targets, request) = maker.plan(&image, &ask)?;
-    for w in guess(&image, Some(request.modality)).warnings {
+    let (targets, request, guess) = maker.plan(&image, &ask)?;
+    for w in &guess.warnings {
         global.log(Level::Warn, w);
     }
     for t in targets.iter().filter(|t| t.organ.is_none() && OrganId::named_in(&t.text).is_none()) {
@@ -113,7 +113,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
             )));
         }
     }
-    let mut chain = maker.run(&image, &targets, &request, global)?;
+    let mut chain = maker.run(&image, &targets, &request, &guess, global)?;
     let checked = if args.check_sensitivity {
         check(&maker, &image, &targets, &chain, &request, global)?
     } else {

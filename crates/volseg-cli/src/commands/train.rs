@@ -106,26 +106,16 @@ impl Progress for Lines<'_> {
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    match args.stage {
-        Stage::Prompt(args) => {
-            start(&args.out, args.resume, global)?;
-            prompt(&args, global)?;
-            written(&args.out, global)
-        }
-        Stage::Align(args) => {
-            start(&args.out, args.resume, global)?;
-            align(&args, global)?;
-            written(&args.out, global)
-        }
-        Stage::Clip(args) => {
-            start(&args.out, args.resume, global)?;
-            clip(&args, global)?;
-            written(&args.out, global)
-        }
-    }
-}
-
-fn written(out: &Path, global: &Global) -> anyhow::Result<ExitCode> {
+    let (out, resume) = match &args.stage {
+        Stage::Prompt(a) | Stage::Clip(a) => (&a.out, a.resume),
+        Stage::Align(a) => (&a.out, a.resume),
+    };
+    start(out, resume, global)?;
+    match &args.stage {
+        Stage::Prompt(args) => prompt(args, global),
+        Stage::Align(args) => align(args, global),
+        Stage::Clip(args) => clip(args, global),
+    }?;
     global.say(format_args!("{} written", out.join("model.safetensors").display()))?;
     Ok(ExitCode::Done)
 }

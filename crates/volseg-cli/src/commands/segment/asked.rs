@@ -112,8 +112,8 @@ fn chain(
         keep_views: false,
         keep_saliency: false,
     };
-    let (targets, asked) = maker.plan(image, &ask)?;
-    let mut made = maker.run(image, &targets, &asked, global)?;
+    let (targets, asked, guess) = maker.plan(image, &ask)?;
+    let mut made = maker.run(image, &targets, &asked, &guess, global)?;
     let mut prompts = entries(&made, &targets);
     Words::built_in().add(&mut prompts, image, "", &mut made, &targets, &asked, &maker.model, global)?;
     let file = PromptFile { version: 1, prompts };
