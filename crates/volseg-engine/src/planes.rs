@@ -20,13 +20,19 @@ pub(crate) fn join_planes(
     let voxels: usize = dim.iter().product();
     let values = voxels * organs.len();
     // The likeliest of all planes stands beside the probabilities of the plane in work.
-    let memory = request.memory.map(|m| m.saturating_sub(4 * values as u64));
+    let bytes = 4 * values as u64;
+    let memory = request.memory.map(|m| m.saturating_sub(bytes));
     let mut best = vec![0f32; values];
     let mut run = |set: &PromptSet| {
         let organs_asked = Some(organs.clone());
         let (plane, keep_probabilities, candidates) = (None, true, false);
         let part = Request { organs: organs_asked, plane, keep_probabilities, candidates, memory, ..request.clone() };
-        let mut done = of_plane(set, part)?;
+        let mut done = of_plane(set, part).map_err(|e| match (e, request.memory) {
+            (Error::Memory { needed_mib, .. }, Some(m)) => {
+                Error::Memory { needed_mib: needed_mib + (bytes >> 20), allowed_mib: m >> 20 }
+            }
+            (e, _) => e,
+        })?;
         let found = done.probabilities.take().unwrap_or_default();
         for (organ, of_organ) in done.organs.iter().zip(found.chunks_exact(voxels.max(1))) {
             let Some(k) = organs.iter().position(|o| o == organ) else { continue };
