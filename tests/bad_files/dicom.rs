@@ -312,7 +312,10 @@ pub(crate) fn cases() -> Vec<Case> {
         image("slope_0.dcm", with(0x0028_1053, b"0"), "RescaleSlope"),
         image("slope_nan.dcm", with(0x0028_1053, b"nan"), "RescaleSlope"),
         image("slope_1e308.dcm", with(0x0028_1053, b"1e308"), "RescaleSlope"),
-        image("mono1.dcm", with(0x0028_0004, b"MONOCHROME1"), "MONOCHROME1"),
+        // The file is a CT's, whose numbers are measurements.
+        image("mono1.dcm", with(0x0028_0004, b"MONOCHROME1"), "intensities are as stored"),
+        image("orientation_long.dcm", with(0x0020_0037, b"2\\0\\0\\0\\2\\0"), "unit vectors"),
+        image("orientation_skew.dcm", with(0x0020_0037, b"1\\0\\0\\0.28\\0.96\\0"), "73.7 degrees"),
         error("spacing_0.dcm", with(0x0028_0030, b"0\\0"), "malformed", "PixelSpacing"),
         error(
             "orientation.dcm",
@@ -329,8 +332,8 @@ pub(crate) fn cases() -> Vec<Case> {
                 all.insert(9, (0x0028_0008, b"IS", b"999999999".to_vec()));
                 file(PLAIN, &all)
             },
-            "limit",
-            "voxels",
+            "malformed",
+            "NumberOfFrames is 999999999, the pixels have 1",
         ),
     ]
 }

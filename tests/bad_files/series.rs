@@ -115,7 +115,7 @@ pub(crate) fn cases() -> Vec<Folder> {
             with(vec![slice(9, 20.0, &[(0x0028_0010, b"US", &[1, 0])])]),
             Image("2 stacks of other size or orientation"),
         ),
-        folder("no places", without_place, Error("unsupported", "more than one volume")),
+        folder("no places", without_place, Error("unsupported", "pictures without position")),
         folder("thickness and distance differ", stack(&EVEN, &[(0x0018_0050, b"DS", b"1.25")]), Image("")),
         folder("slopes differ", slopes, Image("differ between slices")),
         folder(

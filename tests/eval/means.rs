@@ -119,6 +119,14 @@ fn two_predictions_are_compared_case_by_case() {
         (number(&same["comparison"]["dice"]["difference"]), number(&same["comparison"]["dice"]["wilcoxon"]["p"])),
         (0.0, 1.0)
     );
+    // Who misses labels is compared on those that both found.
+    data(folder.path(), "r", 0);
+    let empty = std::fs::read(folder.path().join("r/a.nii")).unwrap();
+    let blank: Vec<u8> = empty.iter().enumerate().map(|(n, v)| if n < 352 { *v } else { 0 }).collect();
+    std::fs::write(folder.path().join("r/a.nii"), blank).unwrap();
+    let hd = &eval(folder.path(), "gt", "p", &["--compare", "r"])["comparison"]["hd"];
+    let finite = hd["n_finite"].as_array().unwrap();
+    assert!(finite[0].as_u64() > finite[1].as_u64() && number(&hd["difference"]) == 0.0, "{hd}");
     let files = eval(folder.path(), "gt/a.nii", "p/a.nii", &["--compare", "q/a.nii"]);
     assert!(number(&files["comparison"]["dice"]["difference"]) < 0.0);
 }

@@ -120,6 +120,7 @@ fn wrong_use_is_code_2_and_names_the_option() {
     table("dup.csv", "1,2\n1,3\n");
     table("who.csv", "gizzard,3\nliver,2\n");
     table("colon.txt", "liver: 4\n");
+    table("who.json", r#"{"1": "liver"}"#);
     table("other.json", r#"{"1": "gizzard"}"#);
     for (options, hint) in [
         (&["--labels", "1,2,1"][..], "found id 1 twice"),
@@ -159,6 +160,7 @@ fn wrong_use_is_code_2_and_names_the_option() {
         (&["--gt-map", "0:2"], "background"),
         (&["--pattern", "a:b"], "--pattern"),
         (&["--empty", "two"], "--empty"),
+        (&["--labels", "who.json", "--csv", "who.json"], "which is also --labels"),
     ] {
         let done = volseg()
             .current_dir(folder.path())

@@ -243,6 +243,15 @@ fn presets_name_themselves_and_set_their_rules() {
     write("pred.nii", 10);
     let json = eval(folder.path(), "gt.nii", "pred.nii", &["--preset", "flare22"]);
     assert_eq!((metric(&json, 0, "6", "dice"), metric(&json, 0, "6", "nsd")), (1.0, 1.0));
+    // With names, the rules are those of the organs: here 6 is the liver, which is scored whole, with 5 mm.
+    let json = eval(folder.path(), "gt.nii", "pred.nii", &["--preset", "flare22", "--labels", "liver"]);
+    assert!(metric(&json, 0, "6", "dice") < 0.8 && json["cases"][0]["labels"][0]["tolerance_mm"] == 5.0);
+    // Names that are no organs leave FLARE's ids.
+    fs::write(folder.path().join("names.json"), r#"{"6": "IVC of the left scan"}"#).unwrap();
+    let json = eval(folder.path(), "gt.nii", "pred.nii", &["--preset", "flare22", "--labels", "names.json"]);
+    assert!(metric(&json, 0, "6", "dice") == 1.0 && json["cases"][0]["labels"][0]["tolerance_mm"] == 2.0);
+    // A preset without surfaces has them when they are asked for.
+    assert!(run(&["--preset", "nnunet", "--tolerance", "2"])["summary"]["mnsd@2"].is_number());
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Images and label maps from files, for every command that reads them.
 
-use crate::exit::usage_error;
+use crate::{exit::usage_error, global::Global};
 use anyhow::Context;
 use std::path::Path;
 use volseg_geometry::{LabelMap, Window};
-use volseg_io::{Image, ReadOptions, Series};
+use volseg_io::{Image, Limits, ReadOptions, Series};
 
 /// Labels whose grids differ by less than this part of a voxel lie on the same grid: writers round affines.
 const SAME_GRID: f64 = 0.1;
@@ -59,18 +59,23 @@ pub(crate) struct Pick {
 }
 
 impl Pick {
-    /// Everything else as usual.
-    pub(crate) fn options(&self) -> ReadOptions {
+    /// Everything else as usual, within `--memory`.
+    pub(crate) fn options(&self, global: &Global) -> ReadOptions {
         let series = self.series.as_deref().map(Series::parse);
-        ReadOptions { series, frame: self.frame, ..ReadOptions::default() }
+        ReadOptions { series, frame: self.frame, limits: limits(global), ..ReadOptions::default() }
     }
 
     /// The image of an input.
     ///
     /// # Errors
     /// As [`read`]; a usage error for a series of what is no DICOM.
-    pub(crate) fn image(&self, path: &Path) -> anyhow::Result<Image> {
-        let image = read(path, &self.options())?;
+    pub(crate) fn image(&self, path: &Path, global: &Global) -> anyhow::Result<Image> {
+        self.image_by(path, &self.options(global))
+    }
+
+    /// [`Pick::image`] with other options of its own.
+    pub(crate) fn image_by(&self, path: &Path, options: &ReadOptions) -> anyhow::Result<Image> {
+        let image = read(path, options)?;
         match image.format {
             Some(format) if self.series.is_some() && !format.starts_with("DICOM") => {
                 Err(usage_error(format!("--series is for DICOM; {} is a {format} file", path.display())))
@@ -80,6 +85,11 @@ impl Pick {
     }
 }
 
+/// Limits of reading, within `--memory`.
+pub(crate) fn limits(global: &Global) -> Limits {
+    global.memory.map_or_else(Limits::default, |m| Limits::default().with_memory(m))
+}
+
 /// An image file, DICOM folder or archive.
 pub(crate) fn image(path: &Path, series: Option<&str>) -> anyhow::Result<Image> {
     read(path, &ReadOptions { series: series.map(Series::parse), ..ReadOptions::default() })
@@ -87,7 +97,11 @@ pub(crate) fn image(path: &Path, series: Option<&str>) -> anyhow::Result<Image> 
 
 /// [`image`] with all options.
 pub(crate) fn read(path: &Path, options: &ReadOptions) -> anyhow::Result<Image> {
-    volseg_io::read(path, options).with_context(|| format!("could not read {}", path.display()))
+    let usual = Limits::default();
+    volseg_io::read(path, options).with_context(|| {
+        let hint = if options.limits == usual { "" } else { " within --memory" };
+        format!("could not read {}{hint}", path.display())
+    })
 }
 
 /// A label map with ids 0 to 255, and the file that it stood in.

@@ -57,7 +57,7 @@ pub(crate) fn read_folder(folder: &Path, options: &ReadOptions) -> Result<Image>
     let mut files = paths
         .into_par_iter()
         .map(|path| {
-            let bytes = source::open(&path, &options.limits)?;
+            let bytes = source::open(&path, &options.limits).map_err(|e| e.below(folder))?;
             Ok(if has_mark((*bytes).as_ref()) || is_bare((*bytes).as_ref()) { Some((path, bytes)) } else { None })
         })
         .filter_map(|r: Result<_>| r.transpose())
@@ -105,9 +105,11 @@ fn of_several(files: Vec<source::Shared>, found: usize, options: &ReadOptions) -
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = vec![folder.to_owned()];
     let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        let cannot = || Error::io("read", &folder);
-        for entry in std::fs::read_dir(&folder).map_err(cannot())? {
+    while let Some(next) = folders.pop() {
+        let cannot = || {
+            |e| if next == folder { Error::io("read", folder)(e) } else { Error::io("read", folder)(e).below(folder) }
+        };
+        for entry in std::fs::read_dir(&next).map_err(cannot())? {
             let entry = entry.map_err(cannot())?;
             let kind = entry.file_type().map_err(cannot())?;
             if kind.is_dir() {

@@ -107,6 +107,14 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
+    /// Names the folder that the caller gave instead of a file or folder in it, whose name may be a patient's.
+    pub(crate) fn below(self, folder: &std::path::Path) -> Self {
+        match self {
+            Self::Io { source, .. } => Self::Io { action: "read what lies in", path: folder.to_owned(), source },
+            other => other,
+        }
+    }
+
     /// A short word for the kind of error, for machines: `io`, `malformed`, `unsupported`, `limit`, ...
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -51,4 +51,4 @@ pub use locator::Locator;
 pub use metaimage::MetaHeader;
 pub use nifti::NiftiHeader;
 pub use output::{nrrd_bytes, write, write_f32, write_labels};
-pub use survey::{Found, Survey, read_found, survey};
+pub use survey::{CLOSED, Found, Survey, read_found, survey};

@@ -11,6 +11,18 @@ pub struct Limits {
     pub max_inflated_bytes: u64,
 }
 
+impl Limits {
+    /// With so many bytes of memory for the volume of a file: two a voxel, and whatever it is unpacked to.
+    #[must_use]
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self {
+            max_voxels: self.max_voxels.min(bytes / 2),
+            max_inflated_bytes: self.max_inflated_bytes.min(bytes),
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     /// 2³⁰ voxels (a CT of 512 × 512 × 4096), files of 8 GiB, 8 GiB decompressed.
     fn default() -> Self {
@@ -68,10 +80,13 @@ pub struct ReadOptions {
     /// A grid that cannot be used (a spacing of 0 or NaN) is an error; off, voxels of 1 mm along the axes stand for it, for
     /// callers that put their own spacing in its place.
     pub check_grid: bool,
+    /// Intensities of MONOCHROME1 pictures as they are shown, dark being low; off, as they are stored. Those of CT, MR and nuclear
+    /// medicine are measurements and always as stored (PS3.3 C.7.6.3.1.2 is about display).
+    pub as_shown: bool,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { limits: Limits::default(), series: None, frame: None, digest: true, check_grid: true }
+        Self { limits: Limits::default(), series: None, frame: None, digest: true, check_grid: true, as_shown: true }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
     let kind = format(bytes).ok_or_else(|| Error::unsupported(FORMAT, "this format"))?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
     let mut limits = image::Limits::default();
-    limits.max_alloc = Some(options.limits.max_inflated_bytes.min(2 << 30));
+    limits.max_alloc = Some(most_bytes(kind, bytes).min(options.limits.max_inflated_bytes).min(2 << 30));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(fault)?;
     let (width, height) = decoder.dimensions();
@@ -97,6 +97,13 @@ pub(crate) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Image> {
     image.warnings = warnings;
     image.format = Some(FORMAT);
     Ok(image)
+}
+
+/// What a PNG needs: four channels of 16 bits, and room for its other chunks, which may unpack to anything.
+fn most_bytes(kind: ImageFormat, bytes: &[u8]) -> u64 {
+    let side =
+        |at: usize| bytes.get(at..).and_then(|b| b.first_chunk()).map_or(0, |&b| u64::from(u32::from_be_bytes(b)));
+    if kind == ImageFormat::Png { (16 << 20) + 8 * side(16).saturating_mul(side(20)).min(1 << 40) } else { u64::MAX }
 }
 
 /// Whether any pixel is not opaque.

@@ -46,6 +46,9 @@ pub struct Survey {
     pub left_out: BTreeMap<&'static str, usize>,
 }
 
+/// Why folders were left out that nobody may look into.
+pub const CLOSED: &str = "folders that cannot be listed";
+
 /// Files of one series in one folder. Names are kept only where the folder holds more than this series.
 struct Place {
     folder: PathBuf,
@@ -69,7 +72,11 @@ struct Part {
 pub fn survey(archive: &Path, options: &ReadOptions) -> Result<Survey> {
     let root = std::fs::canonicalize(archive).map_err(Error::io("read", archive))?;
     let parts: Vec<Part> = if root.is_dir() {
-        folders_below(&root)?.into_par_iter().map(|f| folder(&root, f, options)).collect::<Result<_>>()?
+        let (folders, closed) = folders_below(&root)?;
+        let mut parts: Vec<Part> = folders.into_par_iter().map(|f| folder(&root, f, options)).collect::<Result<_>>()?;
+        parts
+            .push(Part { left_out: (closed > 0).then_some((CLOSED, closed)).into_iter().collect(), ..Part::default() });
+        parts
     } else {
         let parent = root.parent().unwrap_or(Path::new("/")).to_owned();
         let mut part = Part::default();
@@ -143,22 +150,31 @@ pub fn read_found(locator: &Locator, files: Option<&[String]>, sha256: &str, opt
     }
 }
 
-/// The folder itself and all below it, sorted; links and hidden ones are left out.
-fn folders_below(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut all = vec![root.to_owned()];
-    let mut next = 0;
-    while let Some(folder) = all.get(next).cloned() {
-        next += 1;
-        let cannot = || Error::io("read", &folder);
-        for entry in std::fs::read_dir(&folder).map_err(cannot())? {
-            let entry = entry.map_err(cannot())?;
-            if entry.file_type().map_err(cannot())?.is_dir() && !is_hidden(&entry.file_name()) {
-                all.push(entry.path());
+/// The folder itself and all below it, sorted, and how many cannot be listed; links and hidden ones are left out.
+fn folders_below(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
+    let below = |folder: &Path| -> std::io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && !is_hidden(&entry.file_name()) {
+                found.push(entry.path());
             }
+        }
+        Ok(found)
+    };
+    let mut next = below(root).map_err(Error::io("read", root))?;
+    let (mut all, mut closed) = (vec![root.to_owned()], 0);
+    while let Some(folder) = next.pop() {
+        match below(&folder) {
+            Ok(found) => {
+                next.extend(found);
+                all.push(folder);
+            }
+            Err(_) => closed += 1,
         }
     }
     all.sort();
-    Ok(all)
+    Ok((all, closed))
 }
 
 fn is_hidden(name: &std::ffi::OsStr) -> bool {

@@ -120,6 +120,26 @@ mod tests {
     use proptest::prelude::*;
     use volseg_geometry::{Affine, AnyVolume, Volume};
 
+    /// An aorta on one slice, which FLARE'22's cut takes away: missed is missed, and what is there cannot be judged.
+    #[test]
+    fn an_organ_that_flare22_cuts_away_is_not_perfect() {
+        let dim = [4, 4, 3];
+        let labels = |inside: &[usize]| {
+            let voxels = (0..48).map(|n| if inside.contains(&n) { 5u8 } else { 0 }).collect();
+            let volume = Volume::from_vec(voxels, dim, Affine::from_spacing_mm([1.0; 3])).unwrap();
+            Labels::new(AnyVolume::from(volume), 1.0, 0.0, "test").unwrap()
+        };
+        let settings = Settings::of(crate::Preset::Flare22);
+        let of = |pred: &[usize]| {
+            let all = evaluate(&labels(&[21, 22]), &labels(pred), &Selection::default(), &settings).unwrap();
+            let scores = &all.labels[&vec![5]];
+            (scores.status, scores.get("dice"), scores.get("nsd"))
+        };
+        assert_eq!(of(&[]), (crate::Status::Missed, 0.0, 0.0));
+        let (status, dice, nsd) = of(&[21, 22]);
+        assert!(status == crate::Status::Ok && dice.is_nan() && nsd.is_nan());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         /// Masks that are painted from the scan's stretches score as those that are cut from the volumes, which noise makes
@@ -137,7 +157,7 @@ mod tests {
             };
             let (gt, pred) = (labels(|v| v.0), labels(|v| v.1));
             let settings =
-                Settings { preset: flare.then_some(crate::Preset::Flare22), tolerances: vec![2.0], ..Settings::default() };
+                Settings { tubes: flare.then(|| vec![5]).into_iter().collect(), tolerances: vec![2.0], ..Settings::default() };
             let painted = scan(&gt, &pred);
             prop_assume!(painted.stretches.is_some());
             let cut = Scan { pairs: painted.pairs.clone(), stretches: None };

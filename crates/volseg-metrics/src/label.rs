@@ -166,9 +166,9 @@ pub(crate) fn score(
     }
     let mut voxels = dim.iter().product::<usize>() as u64 - left_out;
     let mut bounds = VoxelBox::around(boxes.iter());
-    // FLARE'22 scores the tubes on the slices of the ground truth only, without its last one.
-    let cut = settings.preset == Some(Preset::Flare22) && target.ids.iter().all(|id| [5, 6, 10].contains(id));
-    let cut = cut.then(|| VoxelBox::around(gt_boxes.iter())).flatten();
+    // FLARE'22 scores the tubes on the slices of the ground truth only, without its last one. What is empty is asked of the whole.
+    let whole = counts.status();
+    let cut = settings.tubes.contains(&target.ids).then(|| VoxelBox::around(gt_boxes.iter())).flatten();
     if let (Some(b), Some(g)) = (&mut bounds, cut) {
         (b.low[2], b.high[2]) = (g.low[2], g.high[2] - 1);
         voxels = (dim[0] * dim[1] * (b.high[2] - b.low[2])) as u64;
@@ -211,6 +211,7 @@ pub(crate) fn score(
         let (main, other) = both.map_or((None, None), |(m, o)| (Some(m), o));
         surface_metrics(&mut metrics, main.as_ref(), other.as_ref(), status, target, spacing, dim, settings);
     }
+    let status = if status == Status::BothEmpty { whole } else { status };
     let mut scores = Scores { status, counts, metrics };
     empty_rules(&mut scores, settings);
     quirks(&mut scores, settings);
@@ -345,7 +346,9 @@ fn quirks(scores: &mut Scores, settings: &Settings) {
     for (name, v) in &mut scores.metrics {
         match settings.preset {
             Some(Preset::Flare22) => {
-                if name.starts_with("nsd") && dice < 0.2 {
+                // Where the cut leaves neither mask, a missed organ is missed all the same.
+                let missed = dice.is_nan() && matches!(status, Status::Missed | Status::Invented);
+                if (missed && is_overlap(name)) || (name.starts_with("nsd") && dice < 0.2) {
                     *v = 0.0;
                 }
                 if name == "dice" || name.starts_with("nsd") {

@@ -89,5 +89,7 @@ pub use grid::{Alignment, GridRules, align};
 pub use label::{Counts, Scores, Status, Target};
 pub use labels::{Labels, View};
 pub use pairs::{Pair, VoxelBox, pairs};
-pub use settings::{FLARE_ORGANS, FLARE_TOLERANCES, Hd95, PRESETS, Penalty, Preset, Settings, flare_table};
+pub use settings::{
+    FLARE_ORGANS, FLARE_TOLERANCES, FLARE_TUBES, Hd95, PRESETS, Penalty, Preset, Settings, flare_table,
+};
 pub use surface::{Surface, contour_lengths, surfel_areas};

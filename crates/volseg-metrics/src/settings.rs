@@ -1,5 +1,5 @@
 use crate::{Error, Result, Surface};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which numbers are called HD95 (docs: reference/metrics).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,9 @@ pub fn flare_table() -> BTreeMap<Vec<u32>, f64> {
     (1..).map(|id| vec![id]).zip(FLARE_TOLERANCES).collect()
 }
 
+/// Organs of [`FLARE_ORGANS`] that FLARE'22 scores on the slices of the ground truth only.
+pub const FLARE_TUBES: [&str; 3] = ["aorta", "inferior_vena_cava", "esophagus"];
+
 /// How a label is scored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -119,6 +122,8 @@ pub struct Settings {
     pub flat: bool,
     /// Spacing in mm that replaces the files'.
     pub spacing: Option<[f64; 3]>,
+    /// Labels by their ids that are scored from the ground truth's first slice to the one before its last (FLARE'22).
+    pub tubes: BTreeSet<Vec<u32>>,
     /// Quirks of a published script.
     pub preset: Option<Preset>,
 }
@@ -137,6 +142,7 @@ impl Default for Settings {
             ignore: None,
             flat: false,
             spacing: None,
+            tubes: BTreeSet::new(),
             preset: None,
         }
     }
@@ -149,7 +155,9 @@ impl Settings {
         let voxel = |hd95| Self { surface: Some(Surface::Voxel), hd95, ..Self::default() };
         let mut s = match preset {
             Preset::Flare22 => {
-                Self { tolerances: Vec::new(), table: flare_table(), empty_is_one: true, ..Self::default() }
+                let tubes =
+                    (1..).zip(FLARE_ORGANS).filter(|(_, o)| FLARE_TUBES.contains(o)).map(|(id, _)| vec![id]).collect();
+                Self { tolerances: Vec::new(), table: flare_table(), tubes, empty_is_one: true, ..Self::default() }
             }
             Preset::Flare21 | Preset::SamMed3d => Self { tolerances: vec![1.0], empty_is_one: true, ..Self::default() },
             Preset::TotalSegmentator => {

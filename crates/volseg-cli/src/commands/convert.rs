@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::anyhow;
 use std::path::PathBuf;
-use volseg_io::{Error, Format};
+use volseg_io::{Error, Format, ReadOptions};
 
 /// Convert an image to another format; voxels stay exactly what they are
 #[derive(clap::Args)]
@@ -46,7 +46,8 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if format == Format::DicomSeg {
         return to_dicom(&args, global);
     }
-    let image = args.pick.image(&args.input)?;
+    let options = ReadOptions { as_shown: false, ..args.pick.options(global) };
+    let image = args.pick.image_by(&args.input, &options)?;
     let colours = (image.rgb().is_some() && format != Format::Png).then_some("colours");
     if let (Some(what), false) = (image.lost().or(colours), args.grey) {
         return Err(anyhow!(
@@ -77,7 +78,7 @@ fn to_dicom(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         ));
     };
     let (labels, file) = inputs::labels(&args.input)?;
-    let image = args.pick.image(source)?;
+    let image = args.pick.image(source, global)?;
     for warning in file.warnings.iter().chain(&image.warnings) {
         global.log(Level::Warn, warning);
     }

@@ -18,7 +18,10 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use plan::Plan;
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 use summary::Summary;
 use volseg_io::AtomicFile;
 
@@ -171,9 +174,12 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         let predicted = [("--pred", f.pred.as_deref()), ("--compare", f.other.as_deref())];
         predicted.into_iter().filter_map(|(name, p)| Some((name, p?))).chain([("--gt", f.gt.as_path())])
     });
+    // Options that may name a table.
+    let tables = [("--labels", &args.labels), ("--tolerance-table", &args.tolerance_table)];
+    let tables = tables.into_iter().filter_map(|(name, t)| Some((name, Path::new(t.as_deref()?)))).filter(|(_, t)| t.is_file());
     let outputs =
         [("--json", &args.json), ("--csv", &args.csv), ("--nnunet-summary", &args.nnunet_summary), ("--report", &args.report)];
-    apart::check(read, outputs.map(|(name, path)| (name, path.as_ref())))?;
+    apart::check(read.chain(tables), outputs.map(|(name, path)| (name, path.as_ref())))?;
     let mut done = cases::evaluate(&found, &plan, global);
     if found.len() > 1 {
         for failure in &done.failures {

@@ -7,7 +7,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{fmt::Write, path::PathBuf};
-use volseg_io::{Error, Image};
+use volseg_io::{Error, Image, ReadOptions};
 
 /// Print size, spacing, orientation, affine, value range and warnings of an image
 #[derive(clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let mut options = args.pick.options();
+    let mut options = ReadOptions { as_shown: false, ..args.pick.options(global) };
     // To look at a file with several volumes, the first will do; `frames` tells of the others.
     if options.frame.is_none() && matches!(volseg_io::read(&args.input, &options), Err(Error::Unsupported { .. })) {
         options.frame = Some(0);

@@ -3,6 +3,7 @@
 use crate::{
     exit::{ExitCode, Verdict, usage_error},
     global::{Global, Level},
+    inputs,
 };
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -61,9 +62,11 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         .map(|m| m.parse::<Modality>().map_err(|e| usage_error(e.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let found = volseg_io::survey(&args.archive, &ReadOptions::default()).context("could not list the archive")?;
+    let options = ReadOptions { limits: inputs::limits(global), ..ReadOptions::default() };
+    let found = volseg_io::survey(&args.archive, &options).context("could not list the archive")?;
     for (what, n) in &found.left_out {
-        global.log(Level::Info, format_args!("left out: {what}: {n}"));
+        let level = if *what == volseg_io::CLOSED { Level::Warn } else { Level::Info };
+        global.log(level, format_args!("left out: {what}: {n}"));
     }
     if found.cases.is_empty() {
         return Err(Verdict::Unreadable("the archive holds no image".into()).into());

@@ -53,7 +53,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     let labels = args.labels.iter().map(|l| ("the labels", l.as_path()));
     apart::check(labels.chain([("the input", args.input.as_path())]), [("-o", Some(&args.output))])?;
-    let image = args.pick.image(&args.input)?;
+    let image = args.pick.image(&args.input, global)?;
     for warning in &image.warnings {
         global.log(Level::Warn, warning);
     }

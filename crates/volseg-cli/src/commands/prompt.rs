@@ -88,7 +88,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     args.overlay.iter().try_for_each(|folder| apart::writable(folder))?;
     let words = args.words.open(&args.chain)?;
     let maker = args.chain.maker(global)?;
-    let image = args.pick.image(&args.input)?;
+    let image = args.pick.image(&args.input, global)?;
     for w in &image.warnings {
         global.log(Level::Warn, w);
     }

@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     outputs::check(&args)?;
     outputs::check_apart(&args)?;
-    let image = args.pick.image(&args.input)?;
+    let image = args.pick.image(&args.input, global)?;
     for w in &image.warnings {
         global.log(Level::Warn, w);
     }

@@ -17,7 +17,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use volseg_io::{Image, Locator, ReadOptions};
+use volseg_io::{Image, Limits, Locator, ReadOptions};
 
 /// Before a failed read is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -256,7 +256,7 @@ impl<'a> Worker<'a> {
     fn read_one<'s>(&'s self, case: &'s Case, key: &Key, before: u32, permit: Permit<'s>) -> Option<Read<'s>> {
         let began = Instant::now();
         for attempt in before + 1.. {
-            match catch_unwind(AssertUnwindSafe(|| read(case))) {
+            match catch_unwind(AssertUnwindSafe(|| read(case, self.job.request.memory))) {
                 Ok(Ok(image)) => {
                     let seconds = began.elapsed().as_secs_f64();
                     return Some(Read { case, key: key.clone(), attempt, image, seconds, permit });
@@ -434,9 +434,21 @@ impl Observer for Stopper<'_, '_> {
     }
 }
 
-fn read(case: &Case) -> Result<Image, Error> {
+fn read(case: &Case, memory: Option<u64>) -> Result<Image, Error> {
     let locator: Locator = case.locator.parse()?;
-    Ok(volseg_io::read_found(&locator, case.files.as_deref(), &case.input, &ReadOptions::default())?)
+    let usual = Limits::default();
+    let limits = memory.map_or(usual, |m| usual.with_memory(m));
+    let options = ReadOptions { limits, ..ReadOptions::default() };
+    volseg_io::read_found(&locator, case.files.as_deref(), &case.input, &options).map_err(|e| match (e, memory) {
+        // Not too large for good, but for this machine.
+        (volseg_io::Error::Limit { what, found, allowed }, Some(m))
+            if [limits.max_voxels, limits.max_inflated_bytes].contains(&allowed) =>
+        {
+            let bytes = if what == "voxels" { found.saturating_mul(2) } else { found };
+            Error::Memory { needed_mib: bytes.div_ceil(1 << 20), allowed_mib: m >> 20 }
+        }
+        (e, _) => e.into(),
+    })
 }
 
 fn remove(folders: Option<&Vec<PathBuf>>) {

@@ -38,7 +38,15 @@ pub(super) struct Place {
     pub(super) intercept: Option<f64>,
     /// Number of the segment in a SEG.
     pub(super) segment: u16,
+    /// The orientation's vectors had another length than 1.
+    pub(super) stretched: bool,
 }
+
+/// What one deflated data set may become: it lies in memory as a whole.
+const MOST_DEFLATED: u64 = 1 << 30;
+
+/// Directions that are further from unit length were not rounded but are wrong.
+const UNIT: f64 = 1e-3;
 
 const IMPLICIT: Syntax = Syntax { explicit: false, big: false };
 const EXPLICIT: Syntax = Syntax { explicit: true, big: false };
@@ -66,7 +74,7 @@ impl File {
         let original = bytes.clone();
         let (bytes, start): (Shared, usize) = if transfer_syntax == "1.2.840.10008.1.2.1.99" {
             let mut out = Vec::new();
-            let most = limits.max_inflated_bytes;
+            let most = limits.max_inflated_bytes.min(MOST_DEFLATED);
             DeflateDecoder::new(held.get(start..).unwrap_or(&[]))
                 .take(most.saturating_add(1))
                 .read_to_end(&mut out)
@@ -169,8 +177,17 @@ impl File {
             (None, _) => Ok(None),
         };
         place.position = list(0x0020_0032, "ImagePositionPatient")?.and_then(|v| v.try_into().ok()).or(place.position);
-        place.orientation =
-            list(0x0020_0037, "ImageOrientationPatient")?.and_then(|v| v.try_into().ok()).or(place.orientation);
+        if let Some(given) = list(0x0020_0037, "ImageOrientationPatient")?.and_then(|v| <[f64; 6]>::try_from(v).ok()) {
+            let mut unit = given;
+            for half in unit.chunks_exact_mut(3) {
+                let length = half.iter().map(|v| v * v).sum::<f64>().sqrt();
+                if length > 0.0 && (length - 1.0).abs() > UNIT {
+                    half.iter_mut().for_each(|v| *v /= length);
+                }
+            }
+            place.stretched = unit != given;
+            place.orientation = Some(unit);
+        }
         let spacing = match list(0x0028_0030, "PixelSpacing")? {
             None => list(0x0018_1164, "ImagerPixelSpacing")?,
             spacing => spacing,

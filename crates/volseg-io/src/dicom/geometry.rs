@@ -72,6 +72,10 @@ pub(super) fn affine_of(places: &[&Place], count: usize, warnings: &mut Vec<Stri
             "gantry tilt: slices are shifted by {tilt:.1} degrees against their normal; the affine says so"
         ));
     }
+    let angle = (dot(across, down) / (length(across) * length(down))).clamp(-1.0, 1.0).acos().to_degrees();
+    if (angle - 90.0).abs() > 0.5 {
+        warnings.push(format!("rows and columns stand at {angle:.1} degrees in ImageOrientationPatient, expected 90"));
+    }
     let ras = |v: [f64; 3]| [0.0 - v[0], 0.0 - v[1], v[2]];
     let affine = Affine::from_columns([ras(across), ras(down), ras(step)], ras(start));
     affine.check().map_err(|e| Error::malformed(FORMAT, format!("position, orientation or spacing of slices: {e}")))?;

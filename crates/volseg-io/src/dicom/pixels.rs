@@ -183,6 +183,34 @@ impl Pixels {
         ))
     }
 
+    /// Refuses more frames than the pixels can hold: each has its bytes, or a fragment of its own.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] with both numbers.
+    pub(super) fn check_frames(&self, file: &File) -> Result<()> {
+        let stated = file.frames()?;
+        if stated == 1 {
+            return Ok(());
+        }
+        let held = match [PIXELS, 0x7fe0_0008, 0x7fe0_0009].iter().find_map(|&t| Some((t, file.data.value(t)?))) {
+            None => return Ok(()),
+            Some((_, value)) if value.undefined => items(file.held(), value, file.data.syntax)?.len().saturating_sub(1),
+            Some((tag, _)) => {
+                let bits = 8 * file.data.raw(file.held(), tag).len();
+                let sub = self.photometric == "YBR_FULL_422" && self.samples == 3;
+                let samples = if sub { 2 } else { usize::from(self.samples) };
+                bits / (self.count() * samples * usize::from(self.allocated)).max(1)
+            }
+        };
+        if held < stated {
+            return Err(Error::malformed(
+                FORMAT,
+                format!("truncated: NumberOfFrames is {stated}, the pixels have {held}"),
+            ));
+        }
+        Ok(())
+    }
+
     /// Bytes of a frame without compression.
     fn size(&self) -> usize {
         self.count() * usize::from(self.samples) * usize::from(self.allocated / 8)
@@ -252,6 +280,9 @@ impl Pixels {
         }
         if uid == "1.2.840.10008.1.2.5" {
             check_rle(&code, self)?;
+        }
+        if uid == "1.2.840.10008.1.2.4.51" && self.stored > 8 {
+            return Err(Error::unsupported(FORMAT, format!("JPEG Extended of {} bits", self.stored)));
         }
         let object = Encoded { pixels: self, uid, code: &code };
         let mut out = Vec::new();

@@ -32,6 +32,7 @@ pub(super) fn read(files: Vec<File>, options: &ReadOptions) -> Result<Image> {
     let mut series: BTreeMap<String, BTreeMap<String, Vec<usize>>> = BTreeMap::new();
     for (n, file) in files.iter().enumerate() {
         let pixels = Pixels::of(file)?;
+        pixels.check_frames(file)?;
         let orientation = file.places()?.first().and_then(|p| p.orientation);
         let turned = orientation.map_or_else(String::new, |o| format!("{:?}", o.map(|v| (v * 1e3).round() as i64)));
         let stack = format!("{:05}x{:05}x{}{turned}", pixels.rows, pixels.columns, pixels.samples);
@@ -113,6 +114,14 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
     let layers = slices.len() / frames;
     let frame = match options.frame {
         None if frames == 1 => 0,
+        None if !placed => {
+            return Err(Error::unsupported(
+                FORMAT,
+                format!(
+                    "a series of {frames} pictures without position and orientation in the patient (--frame N takes one)"
+                ),
+            ));
+        }
         None => {
             return Err(Error::unsupported(
                 FORMAT,
@@ -133,9 +142,16 @@ fn stack_image(files: Vec<File>, options: &ReadOptions, mut warnings: Vec<String
     let places: Vec<&Place> = slices.iter().map(|s| &s.place).collect();
     let affine = geometry::affine(&places, &mut warnings)?;
     let dim = [usize::from(pixels.columns), usize::from(pixels.rows), layers];
+    if slices.iter().any(|s| s.place.stretched) {
+        warnings.push("ImageOrientationPatient is no pair of unit vectors; their directions were taken".into());
+    }
     let (volume, rgb) = load(&files, &slices, &pixels, kind, dim, affine)?;
     let mut image = Image::from_volume(volume);
     rescale(&mut image, &slices, &pixels, &mut warnings)?;
+    if pixels.photometric == "MONOCHROME1" {
+        let measured = matches!(first.modality().as_str(), "CT" | "MR" | "PT" | "NM");
+        warnings.push(turn_around(&mut image, &pixels, options.as_shown && !measured).into());
+    }
     image.picture = layers == 1 && !placed;
     if rgb.is_some() && layers > 1 || kind == VoxelKind::U8 && pixels.samples == 3 {
         warnings.push("colours were turned into grey values".into());
@@ -220,13 +236,10 @@ fn order(slices: &mut Vec<Slice>, files: &[File], warnings: &mut Vec<String>) ->
             format!("1 to {most} different slices at one position: the series mixes acquisitions"),
         ));
     }
-    for n in 0..frames {
-        for group in &mut groups {
-            // From the front: the n-th of each place makes the n-th volume.
-            if n < frames && !group.is_empty() {
-                slices.push(group.remove(0));
-            }
-        }
+    // The n-th of each place makes the n-th volume.
+    let mut groups: Vec<_> = groups.into_iter().map(Vec::into_iter).collect();
+    for _ in 0..frames {
+        slices.extend(groups.iter_mut().filter_map(Iterator::next));
     }
     Ok(frames)
 }
@@ -284,13 +297,13 @@ fn rescale(image: &mut Image, slices: &[Slice], pixels: &Pixels, warnings: &mut 
         .iter()
         .map(|s| {
             let (slope, intercept) = (s.place.slope.unwrap_or(1.0), s.place.intercept.unwrap_or(0.0));
-            let usable = slope != 0.0 && slope.is_finite() && slope.abs() < 1e30 && intercept.is_finite();
-            odd |= !usable;
-            if usable { (slope, intercept) } else { (1.0, 0.0) }
+            let usable = [slope != 0.0 && slope.is_finite() && slope.abs() < 1e30, intercept.is_finite()];
+            odd |= usable.contains(&false);
+            (if usable[0] { slope } else { 1.0 }, if usable[1] { intercept } else { 0.0 })
         })
         .collect();
     if odd {
-        warnings.push("RescaleSlope or RescaleIntercept is no usable number and was ignored".into());
+        warnings.push("RescaleSlope or RescaleIntercept is no usable number; 1 or 0 stands for it".into());
     }
     let Some(&(slope, intercept)) = each.first() else { return Ok(()) };
     if each.iter().all(|&e| e == (slope, intercept)) {
@@ -304,11 +317,15 @@ fn rescale(image: &mut Image, slices: &[Slice], pixels: &Pixels, warnings: &mut 
         }
         image.volume = Volume::from_vec(out, dim, *image.volume.affine())?.into();
     }
-    if pixels.photometric == "MONOCHROME1" {
-        // Stored values stay; as intensities, dark is low as everywhere else.
-        warnings.push("MONOCHROME1: intensities were turned around".into());
-        image.intercept += image.slope * pixels.greatest();
-        image.slope = -image.slope;
-    }
     Ok(())
+}
+
+/// MONOCHROME1 is shown with low values bright. Stored values stay; as intensities, if `shown`, dark is low as everywhere else.
+fn turn_around(image: &mut Image, pixels: &Pixels, shown: bool) -> &'static str {
+    if !shown {
+        return "MONOCHROME1: viewers show high values dark; the intensities are as stored";
+    }
+    image.intercept += image.slope * pixels.greatest();
+    image.slope = -image.slope;
+    "MONOCHROME1: intensities were turned around"
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use rayon::prelude::*;
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, Instant},
 };
 use volseg_geometry::OrganId;
@@ -50,17 +51,20 @@ pub(super) fn evaluate(files: &[Files], plan: &Plan, global: &Global) -> Done {
     let bar = global.bar(files.len() as u64, "cases");
     let mut done = Done { cases: Vec::new(), failures: Vec::new() };
     // As many cases at once as threads: reading is serial within a case.
-    for some in files.chunks(global.threads.max(1)) {
+    let at_once = global.threads.clamp(1, files.len().max(1));
+    for some in files.chunks(at_once) {
         let results: Vec<_> = some
             .par_iter()
             .with_max_len(1)
             .map(|f| {
-                let r = one(f, plan);
+                let r = one(f, plan, at_once);
                 bar.inc(1);
                 r
             })
             .collect();
         for (f, result) in some.iter().zip(results) {
+            // What is too large beside others is read alone.
+            let result = if at_once > 1 && result.as_ref().is_err_and(is_too_large) { one(f, plan, 1) } else { result };
             match result {
                 Ok(case) => done.cases.push(case),
                 Err(error) => done.failures.push(Failure { case: f.name.clone(), error }),
@@ -73,22 +77,37 @@ pub(super) fn evaluate(files: &[Files], plan: &Plan, global: &Global) -> Done {
     done
 }
 
-fn one(files: &Files, plan: &Plan) -> anyhow::Result<Case> {
+/// Two or three label maps in memory, one of them perhaps twice while it is turned.
+const MAPS: u64 = 4;
+
+fn is_too_large(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| matches!(e.downcast_ref(), Some(volseg_io::Error::Limit { .. })))
+}
+
+/// Scores a case, one of `at_once` that share `--memory`.
+fn one(files: &Files, plan: &Plan, at_once: usize) -> anyhow::Result<Case> {
     let start = Instant::now();
+    let most = plan.memory.map(|m| m / (MAPS * at_once as u64));
+    let load = |path: &Path, which| {
+        load(path, which, plan, most).map_err(|e| match plan.memory.filter(|_| is_too_large(&e)) {
+            Some(m) => e.context(format!("--memory allows {} MiB, a quarter of it for a label map; allow more", m >> 20)),
+            None => e,
+        })
+    };
     let (gt, pred) = rayon::join(
-        || load(&files.gt, "the ground truth", plan),
-        || files.pred.as_deref().map(|p| load(p, "the prediction", plan)).transpose(),
+        || load(&files.gt, "the ground truth"),
+        || files.pred.as_deref().map(|p| load(p, "the prediction")).transpose(),
     );
     let (gt, pred) = (gt?, pred?);
     let reading = start.elapsed();
     let mut warnings = gt.warnings.clone();
     let names = names(&gt, pred.as_ref(), plan, &mut warnings);
     let flat = gt.picture || plan.flat;
-    let slices = gt.labels.dim()[2];
-    if flat && slices != 1 {
-        bail!("found {slices} slices, expected 1 for --2d");
+    let dim = gt.labels.dim();
+    if flat && dim[2] != 1 {
+        bail!("found {dim:?} voxels, expected one slice along the third axis for --2d");
     }
-    if !flat && slices == 1 {
+    if !flat && dim.contains(&1) {
         warnings.push("one slice scored as a volume: the two caps of the slab swamp its contour (--2d)".into());
     }
     if !flat && plan.spacing_of_pictures {
@@ -120,13 +139,13 @@ fn one(files: &Files, plan: &Plan) -> anyhow::Result<Case> {
         Ok((score(&gt.labels, &pred, &plan.selection, &settings)?, how.name(), pred))
     };
     let (scores, alignment, shown) = run(pred)?;
-    let second = files.other.as_deref().map(|p| load(p, "the second prediction", plan)).transpose()?;
+    let second = files.other.as_deref().map(|p| load(p, "the second prediction")).transpose()?;
     let other = match plan.compares {
         true => Some(run(second).context("the second prediction cannot be scored")?.0),
         false => None,
     };
     warnings.dedup();
-    let name = |p: &std::path::Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = |p: &Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Case {
         name: files.name.clone(),
         files: [name(&files.gt), files.pred.as_deref().map(name).unwrap_or_default()],

@@ -153,7 +153,7 @@ pub(super) fn eval(summary: &Summary, plan: &Plan) -> anyhow::Result<Vec<u8>> {
             let p = m.paired?;
             let test = json!({"n": p.test.n, "statistic": p.test.statistic, "p": p.test.p, "exact": p.test.exact});
             let both = json!({"first": number(p.means[0]), "second": number(p.means[1]),
-                "difference": number(p.difference), "ci95": p.interval.map(number), "wilcoxon": test});
+                "n_finite": p.n.map(|n| n[0]), "n_expected": p.n.map(|n| n[1]), "difference": number(p.difference), "ci95": p.interval.map(number), "wilcoxon": test});
             Some((m.name.clone(), both))
         };
         all.insert("comparison".into(), summary.metrics.iter().filter_map(one).collect::<Map<_, _>>().into());

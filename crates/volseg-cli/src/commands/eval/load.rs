@@ -20,10 +20,14 @@ pub(super) struct Loaded {
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads a label map; `which` of the case's maps it is, for errors: paths do not belong into reports.
-pub(super) fn load(path: &Path, which: &str, plan: &Plan) -> anyhow::Result<Loaded> {
+/// Reads a label map of at most `most` bytes; `which` of the case's maps it is, for errors: paths do not belong into reports.
+pub(super) fn load(path: &Path, which: &str, plan: &Plan, most: Option<u64>) -> anyhow::Result<Loaded> {
     let own_spacing = plan.settings.spacing.is_some();
-    let options = ReadOptions { digest: false, check_grid: !own_spacing, ..ReadOptions::default() };
+    let mut options = ReadOptions { digest: false, check_grid: !own_spacing, ..ReadOptions::default() };
+    if let Some(most) = most {
+        let l = &mut options.limits;
+        [&mut l.max_voxels, &mut l.max_file_bytes, &mut l.max_inflated_bytes].into_iter().for_each(|l| *l = most.min(*l));
+    }
     let image = volseg_io::read(path, &options).with_context(|| format!("{which} cannot be read"))?.into_labels();
     let mut warnings = image.warnings.clone();
     if !own_spacing {

@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) spacing_of_pictures: bool,
     pub(super) flat: bool,
     pub(super) compares: bool,
+    /// Most bytes of memory to use.
+    pub(super) memory: Option<u64>,
     /// Draw the worst slices.
     pub(super) pictures: bool,
 }
@@ -40,6 +42,9 @@ impl Plan {
             table::regions(r, &mut table).map_err(wrong("--regions"))?;
         }
         settings.ignore = args.ignore_label.or(table.ignore);
+        if preset == Some(Preset::Flare22) {
+            table::flare22(&table, &mut settings);
+        }
         settings.table.extend(table.tolerances.clone());
         if let Some(given) = &args.tolerance_table {
             settings.table.extend(table::tolerances(given, &table).map_err(wrong("--tolerance-table"))?);
@@ -76,6 +81,7 @@ impl Plan {
             spacing_of_pictures: args.spacing.as_ref().is_some_and(|s| s.len() == 2),
             flat: args.flat,
             compares: args.compare.is_some(),
+            memory: global.memory,
             pictures: args.report.is_some(),
             settings,
         })
@@ -114,6 +120,9 @@ fn apply(args: &Args, s: &mut Settings) -> anyhow::Result<()> {
         v.dedup();
         v
     };
+    if s.surface.is_none() && (args.tolerance.is_some() || args.tolerance_table.is_some() || args.hd_percentile.is_some()) {
+        s.surface = Some(Surface::Surfel);
+    }
     if let Some(t) = &args.tolerance {
         s.tolerances = sorted(t.clone());
     }

@@ -128,13 +128,18 @@ fn comparison(out: &mut String, summary: &Summary) {
         let signed = |x: f64| if x >= 0.0 { format!("+{}", v(x)) } else { v(x) };
         let ends = format!("{} to {}", signed(p.interval[0]), signed(p.interval[1]));
         let known = p.difference.is_finite();
-        let cells = [v(p.means[0]), v(p.means[1]), if known { signed(p.difference) } else { "-".into() },
+        let mean = |k: usize| match p.n[k] {
+            [finite, expected] if finite < expected => format!("{} <small>{finite}/{expected}</small>", v(p.means[k])),
+            _ => v(p.means[k]),
+        };
+        let cells = [mean(0), mean(1), if known { signed(p.difference) } else { "-".into() },
             if known { ends } else { "-".into() }, format!("{:.4}", p.test.p), p.test.n.to_string()];
         row(out, "", &escape(&title(m, summary.unit)), cells.into_iter());
     }
     out.push_str(
         "</tbody></table></div><p><small>The same bootstrap resamples of cases for both predictions. Wilcoxon's signed rank test \
-         (two-sided) of per-case means over labels.</small></p>",
+         (two-sided) of per-case means over labels. Distances are compared where both predictions have a finite one; n/N where \
+         one of them has not.</small></p>",
     );
 }
 

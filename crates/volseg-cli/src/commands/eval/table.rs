@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 use volseg_geometry::OrganId;
-use volseg_metrics::{FLARE_ORGANS, FLARE_TOLERANCES, IdMap};
+use volseg_metrics::{FLARE_ORGANS, FLARE_TOLERANCES, FLARE_TUBES, IdMap, Settings};
 
 /// Scored ids with what a table says about them, in order.
 #[derive(Default)]
@@ -298,13 +298,37 @@ pub(super) fn tolerances(given: &str, names: &Table) -> anyhow::Result<BTreeMap<
     Ok(out)
 }
 
+/// The tolerances and tubes of FLARE'22 for listed labels: by their names, and by FLARE's ids where those are no names of organs.
+pub(super) fn flare22(table: &Table, settings: &mut Settings) {
+    if table.sets.is_empty() {
+        return;
+    }
+    let by_id = |ids: &Vec<u32>| match ids.as_slice() {
+        [id] => (*id as usize).checked_sub(1).filter(|n| *n < FLARE_ORGANS.len()),
+        _ => None,
+    };
+    let of = |ids: &Vec<u32>| match table.names.get(ids) {
+        Some(name) if name.parse::<OrganId>().is_ok() || flare_organ(name).is_some() => flare_organ(name),
+        _ => by_id(ids),
+    };
+    let found: Vec<(&Vec<u32>, usize)> = table.sets.iter().filter_map(|ids| Some((ids, of(ids)?))).collect();
+    settings.table = found.iter().map(|&(ids, n)| (ids.clone(), FLARE_TOLERANCES[n])).collect();
+    let tubes = found.into_iter().filter(|(_, n)| FLARE_TUBES.contains(&FLARE_ORGANS[*n]));
+    settings.tubes = tubes.map(|(ids, _)| ids.clone()).collect();
+}
+
+/// Which of FLARE's organs a name is.
+fn flare_organ(name: &str) -> Option<usize> {
+    let organ = name.parse().map_or_else(|_| name.to_lowercase(), |id: OrganId| id.organ().name.to_owned());
+    FLARE_ORGANS.iter().position(|o| *o == organ)
+}
+
 /// FLARE's tolerances: for the organs of that name if labels have names, whose ids may be those of another data set.
 fn flare(names: &Table) -> anyhow::Result<BTreeMap<Vec<u32>, f64>> {
     if names.names.is_empty() {
         return Ok(volseg_metrics::flare_table());
     }
-    let organ = |name: &str| name.parse().map_or_else(|_| name.to_lowercase(), |id: OrganId| id.organ().name.to_owned());
-    let of = |name: &String| FLARE_ORGANS.iter().position(|&o| o == organ(name)).map(|n| FLARE_TOLERANCES[n]);
+    let of = |name: &String| flare_organ(name).map(|n| FLARE_TOLERANCES[n]);
     let found: BTreeMap<_, _> = names.names.iter().filter_map(|(ids, name)| Some((ids.clone(), of(name)?))).collect();
     if found.is_empty() {
         bail!("found no organ of FLARE among the names of --labels, expected some of {}", FLARE_ORGANS.join(", "));
