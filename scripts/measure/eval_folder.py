@@ -5,8 +5,8 @@
     python3 scripts/measure/eval_folder.py full/labels.nii.gz CASES target/release/volseg [OTHER_VOLSEG ...]
 
 CASES gets gt/ and pred/ if it has none yet: the label map moved by some voxels and mirrored in every second case, and a prediction
-bent by smooth waves of a few voxels, as in benches/metrics. Needs numpy and GNU time. Reading and scoring are wall seconds summed over
-cases, as `volseg -v eval` logs them.
+bent by smooth waves of a few voxels, as in benches/metrics. Needs numpy, nibabel, gzip and GNU time. Reading and scoring are wall seconds summed over
+cases, as `volseg -v eval` logs them. The last rows are what the same files cost others who only read them.
 """
 import gzip, pathlib, re, subprocess, sys
 import numpy
@@ -39,3 +39,12 @@ for threads in (1, 1, 1, 2, 2):
         user, system, wall, peak = map(float, log.strip().splitlines()[-1].split())
         reading, scoring = re.search(r"([\d.]+) s of reading, ([\d.]+) s of scoring", log).groups()
         print(f"| {program} | {threads} | {user + system:.2f} s | {wall:.2f} s | {reading} s | {scoring} s | {peak / 1024:.0f} MiB |")
+
+read_all = "import nibabel, numpy, sys\nfor f in sys.argv[1:]: numpy.asarray(nibabel.load(f).dataobj)"
+files = sorted(cases.glob("*/*.nii.gz"))
+for name, command in (("`gzip -dc`, reading alone", ["gzip", "-dc", *files]), ("nibabel, reading alone", [sys.executable, "-c", read_all, *files])):
+    for _ in range(3):
+        timed = ["/usr/bin/time", "-f", "%U %S %e %M", *command]
+        log = subprocess.run(timed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True).stderr
+        user, system, wall, peak = map(float, log.strip().splitlines()[-1].split())
+        print(f"| {name} | 1 | {user + system:.2f} s | {wall:.2f} s | | | {peak / 1024:.0f} MiB |")
