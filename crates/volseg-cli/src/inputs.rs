@@ -4,7 +4,7 @@ use crate::{exit::usage_error, global::Global};
 use anyhow::Context;
 use std::path::Path;
 use volseg_geometry::{LabelMap, Window};
-use volseg_io::{Image, Limits, ReadOptions, Series};
+use volseg_io::{Error, Image, Limits, ReadOptions, Series};
 
 /// Labels whose grids differ by less than this part of a voxel lie on the same grid: writers round affines.
 const SAME_GRID: f64 = 0.1;
@@ -97,10 +97,10 @@ pub(crate) fn image(path: &Path, series: Option<&str>) -> anyhow::Result<Image> 
 
 /// [`image`] with all options.
 pub(crate) fn read(path: &Path, options: &ReadOptions) -> anyhow::Result<Image> {
-    let usual = Limits::default();
-    volseg_io::read(path, options).with_context(|| {
-        let hint = if options.limits == usual { "" } else { " within --memory" };
-        format!("could not read {}{hint}", path.display())
+    volseg_io::read(path, options).map_err(|e| {
+        let memory = matches!(e, Error::Limit { .. }) && options.limits != Limits::default();
+        let hint = if memory { " within --memory" } else { "" };
+        anyhow::Error::from(e).context(format!("could not read {}{hint}", path.display()))
     })
 }
 

@@ -106,9 +106,8 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = vec![folder.to_owned()];
     let mut files = Vec::new();
     while let Some(next) = folders.pop() {
-        let cannot = || {
-            |e| if next == folder { Error::io("read", folder)(e) } else { Error::io("read", folder)(e).below(folder) }
-        };
+        // Folders below may bear the names of patients.
+        let cannot = || Error::io("read", folder);
         for entry in std::fs::read_dir(&next).map_err(cannot())? {
             let entry = entry.map_err(cannot())?;
             let kind = entry.file_type().map_err(cannot())?;

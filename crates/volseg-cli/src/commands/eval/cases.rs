@@ -64,7 +64,8 @@ pub(super) fn evaluate(files: &[Files], plan: &Plan, global: &Global) -> Done {
             .collect();
         for (f, result) in some.iter().zip(results) {
             // What is too large beside others is read alone.
-            let result = if at_once > 1 && result.as_ref().is_err_and(is_too_large) { one(f, plan, 1) } else { result };
+            let shared = at_once > 1 && plan.memory.is_some();
+            let result = if shared && result.as_ref().is_err_and(is_too_large) { one(f, plan, 1) } else { result };
             match result {
                 Ok(case) => done.cases.push(case),
                 Err(error) => done.failures.push(Failure { case: f.name.clone(), error }),
