@@ -4,6 +4,7 @@
 #   scripts/slurm/local.sh cases.jsonl results SHARDS [AT ONCE]
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2; }
+command -v parallel >/dev/null || { echo "GNU parallel is not installed (Debian: apt install parallel)" >&2; exit 2; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export VOLSEG=${VOLSEG:-volseg} VOLSEG_MANIFEST=$1 VOLSEG_OUT=$2 VOLSEG_SHARDS=$3 VOLSEG_STOP_AFTER=${VOLSEG_STOP_AFTER:-1000h}
 at_once=${4:-$(nproc)}

@@ -178,7 +178,10 @@ impl RunReport {
             prompts: request.prompts.name().into(),
             given: match &request.prompts {
                 PromptMode::Given { prompts, origin: Origin::File | Origin::Oracle } => {
-                    let all = prompts.iter().flat_map(|set| set.prompts.iter().map(|p| GivenPrompt::new(p, set.plane)));
+                    let asked = |p: &&Prompt| request.organs.as_ref().is_none_or(|organs| organs.contains(&p.organ));
+                    let all = prompts
+                        .iter()
+                        .flat_map(|set| set.prompts.iter().filter(asked).map(|p| GivenPrompt::new(p, set.plane)));
                     Some(all.collect())
                 }
                 _ => None,

@@ -156,13 +156,18 @@ pub(super) fn judged(error: Error) -> anyhow::Error {
     if unreadable { Verdict::Unreadable(format!("{error:#}")).into() } else { error }
 }
 
+/// Changes of the configuration: a seed given for the program as a whole, then those of `--set`.
+fn changes(set: &[String], global: &Global) -> Vec<String> {
+    (global.seed != 0).then(|| format!("seed={}", global.seed)).into_iter().chain(set.iter().cloned()).collect()
+}
+
 fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
-    let text = read(&args.config)?;
-    if let Some(config) = SamTrainConfig::parse(&text, &args.set).map_err(wrong(&args.config))? {
+    let (text, changes) = (read(&args.config)?, changes(&args.set, global));
+    if let Some(config) = SamTrainConfig::parse(&text, &changes).map_err(wrong(&args.config))? {
         train_sam_prompt(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
         return Ok(());
     }
-    let config = TrainConfig::parse(&text, &args.set).map_err(wrong(&args.config))?;
+    let config = TrainConfig::parse(&text, &changes).map_err(wrong(&args.config))?;
     if global.threads > 2 {
         global.log(Level::Info, "a step is computed as two shards, so more than two threads do not help");
     }
@@ -171,13 +176,13 @@ fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 fn clip(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
-    let config = ClipTrainConfig::parse(&read(&args.config)?, &args.set).map_err(wrong(&args.config))?;
+    let config = ClipTrainConfig::parse(&read(&args.config)?, &changes(&args.set, global)).map_err(wrong(&args.config))?;
     train_clip(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
     Ok(())
 }
 
 fn align(args: &AlignArgs, global: &Global) -> anyhow::Result<()> {
-    let mut changes = args.set.clone();
+    let mut changes = changes(&args.set, global);
     // A path in quotes, so that TOML takes it as it is.
     changes.extend(args.preferences.as_ref().map(|p| format!("preferences={:?}", p.display().to_string())));
     changes.extend(args.replay.map(|v| format!("replay={v:?}")));
