@@ -10,6 +10,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use std::{
+    future::Future,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -20,6 +21,8 @@ use std::{
 const DRAIN: u64 = 4 << 30;
 /// And for so long.
 const DRAIN_TIME: Duration = Duration::from_secs(120);
+/// Longest silence within a body; a little more than forms wait for their parts, whose answer says more.
+const BODY_IDLE: Duration = Duration::from_secs(35);
 
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -28,7 +31,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let sends_body = matches!(*request.method(), Method::PUT | Method::POST);
     let (parts, body) = request.into_parts();
     let shared = Arc::new(Mutex::new(body));
-    let request = Request::from_parts(parts, Body::new(Shared(shared.clone())));
+    let request = Request::from_parts(parts, Body::new(Shared::new(shared.clone())));
     let mut response = match admit(&app, &request, origin.as_deref()) {
         Err(refusal) => refusal.into_response(),
         Ok(()) if request.method() == Method::OPTIONS => preflight(&app, origin.as_deref()),
@@ -112,7 +115,7 @@ fn preflight(app: &App, origin: Option<&str>) -> Response {
 async fn drain(body: Arc<Mutex<Body>>) {
     let mut left = DRAIN;
     loop {
-        let mut rest = Shared(body.clone());
+        let mut rest = Shared::new(body.clone());
         match tokio::time::timeout(IDLE, rest.frame()).await {
             Ok(Some(Ok(frame))) => {
                 let n = frame.data_ref().map_or(0, Bytes::len) as u64;
@@ -126,27 +129,43 @@ async fn drain(body: Arc<Mutex<Body>>) {
     }
 }
 
-/// A body that can be read on by another after its first reader gave up.
-struct Shared(Arc<Mutex<Body>>);
+/// A body that can be read on by another after its first reader gave up, and that ends with an error when nothing comes for
+/// [`BODY_IDLE`]: a request that stalls must not keep its connection.
+struct Shared {
+    body: Arc<Mutex<Body>>,
+    idle: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Shared {
+    fn new(body: Arc<Mutex<Body>>) -> Self {
+        Self { body, idle: Box::pin(tokio::time::sleep(BODY_IDLE)) }
+    }
+}
 
 impl hyper::body::Body for Shared {
     type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
-        let mut body = crate::desk::lock(&self.0);
-        Pin::new(&mut *body).poll_frame(cx)
+        let polled = Pin::new(&mut *crate::desk::lock(&self.body)).poll_frame(cx);
+        if polled.is_ready() {
+            self.idle.as_mut().reset(tokio::time::Instant::now() + BODY_IDLE);
+        } else if self.idle.as_mut().poll(cx).is_ready() {
+            let slow = std::io::Error::new(std::io::ErrorKind::TimedOut, "the request came too slowly");
+            return Poll::Ready(Some(Err(axum::Error::new(slow))));
+        }
+        polled
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
-        crate::desk::lock(&self.0).size_hint()
+        crate::desk::lock(&self.body).size_hint()
     }
 
     fn is_end_stream(&self) -> bool {
-        crate::desk::lock(&self.0).is_end_stream()
+        crate::desk::lock(&self.body).is_end_stream()
     }
 }
 

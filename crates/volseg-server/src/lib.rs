@@ -147,6 +147,9 @@ pub fn serve(settings: Settings, load: ModelLoader, log: &Log) -> Result<(), Err
     }
     let mut builder = tempfile::Builder::new();
     let builder = builder.prefix("volseg-serve-");
+    // Uploads and their ids are nobody else's.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
     let folder = match &settings.temporary {
         Some(place) => builder.tempdir_in(place),
         None => builder.tempdir(),

@@ -20,7 +20,7 @@ use volseg_server::{Error, Settings, serve};
   volseg serve --monai-label --studies ct-folder    with a folder of images to work through
   volseg serve --listen 127.0.0.1:0 --port-file P   on a free port, written to the file P
   volseg serve --model aligned.safetensors          a changed file is served without a restart
-  VOLSEG_TOKEN=secret volseg serve --monai-label --listen 0.0.0.0:8000")]
+  VOLSEG_TOKEN=a-long-secret volseg serve --monai-label --listen 0.0.0.0:8000")]
 pub(crate) struct Args {
     /// Address and port; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
