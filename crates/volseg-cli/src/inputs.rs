@@ -62,7 +62,12 @@ impl Pick {
     /// Everything else as usual, within `--memory`.
     pub(crate) fn options(&self, global: &Global) -> ReadOptions {
         let series = self.series.as_deref().map(Series::parse);
-        ReadOptions { series, frame: self.frame, limits: limits(global), ..ReadOptions::default() }
+        ReadOptions {
+            series,
+            frame: self.frame,
+            limits: Limits::within_memory(global.memory),
+            ..ReadOptions::default()
+        }
     }
 
     /// The image of an input.
@@ -83,11 +88,6 @@ impl Pick {
             _ => Ok(image),
         }
     }
-}
-
-/// Limits of reading, within `--memory`.
-pub(crate) fn limits(global: &Global) -> Limits {
-    global.memory.map_or_else(Limits::default, |m| Limits::default().with_memory(m))
 }
 
 /// An image file, DICOM folder or archive.

@@ -12,13 +12,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// With so many bytes of memory for the volume of a file: two a voxel, and whatever it is unpacked to.
+    /// The usual ones, with at most so many bytes of memory for the volume of a file: two a voxel, and whatever it is unpacked to.
     #[must_use]
-    pub fn with_memory(self, bytes: u64) -> Self {
+    pub fn within_memory(bytes: Option<u64>) -> Self {
+        let (usual, bytes) = (Self::default(), bytes.unwrap_or(u64::MAX));
         Self {
-            max_voxels: self.max_voxels.min(bytes / 2),
-            max_inflated_bytes: self.max_inflated_bytes.min(bytes),
-            ..self
+            max_voxels: usual.max_voxels.min(bytes / 2),
+            max_inflated_bytes: usual.max_inflated_bytes.min(bytes),
+            ..usual
         }
     }
 }

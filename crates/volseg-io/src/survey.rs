@@ -71,19 +71,17 @@ struct Part {
 /// [`Error::Io`] if a folder cannot be listed. Files that cannot be read become cases without slices.
 pub fn survey(archive: &Path, options: &ReadOptions) -> Result<Survey> {
     let root = std::fs::canonicalize(archive).map_err(Error::io("read", archive))?;
+    let mut out = Survey::default();
     let parts: Vec<Part> = if root.is_dir() {
         let (folders, closed) = folders_below(&root)?;
-        let mut parts: Vec<Part> = folders.into_par_iter().map(|f| folder(&root, f, options)).collect::<Result<_>>()?;
-        parts
-            .push(Part { left_out: (closed > 0).then_some((CLOSED, closed)).into_iter().collect(), ..Part::default() });
-        parts
+        out.left_out.insert(CLOSED, closed);
+        folders.into_par_iter().map(|f| folder(&root, f, options)).collect::<Result<_>>()?
     } else {
         let parent = root.parent().unwrap_or(Path::new("/")).to_owned();
         let mut part = Part::default();
         file(&parent, &root, &mut part, options);
         vec![part]
     };
-    let mut out = Survey::default();
     let mut series: BTreeMap<String, Vec<Place>> = BTreeMap::new();
     for part in parts {
         out.cases.extend(part.cases);

@@ -5,14 +5,9 @@ use axum::{
     extract::{FromRequest, Multipart, Request, multipart::Field},
     http::{StatusCode, header},
 };
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
-use tokio::{fs::File, io::AsyncWriteExt, time::timeout};
+use std::path::{Path, PathBuf};
+use tokio::{fs::File, io::AsyncWriteExt};
 
-/// A client that sends nothing for so long has gone.
-pub(crate) const IDLE: Duration = Duration::from_secs(30);
 /// Boundaries, headers and texts of a form beside its files are no longer.
 const FRAME: u64 = 4 << 20;
 /// JSON parts are small.
@@ -69,7 +64,7 @@ impl Form {
     /// Reads a form; parts with a file name, and those named `file`, `files` or `label`, go to numbered files in `folder`.
     ///
     /// # Errors
-    /// 422 for another kind of body or `params` that are no JSON object, 413 beyond `limit`, 408 for a silent client.
+    /// 422 for another kind of body or `params` that are no JSON object, 413 beyond `limit`.
     pub(crate) async fn read(request: Request, folder: &Path, limit: u64) -> Result<Self, Refusal> {
         // What says that it is too large is answered before it is sent.
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -81,7 +76,7 @@ impl Form {
             .map_err(|_| Refusal::field("the body is no multipart form with a boundary"))?;
         let mut form = Self::default();
         let mut left = limit;
-        while let Some(field) = timeout(IDLE, parts.next_field()).await.map_err(|_| Refusal::slow())?.map_err(broken)? {
+        while let Some(field) = parts.next_field().await.map_err(broken)? {
             let part = field.name().unwrap_or_default().to_owned();
             let file = field.file_name().map(ending);
             if file.is_some() || ["file", "files", "label"].contains(&part.as_str()) {
@@ -123,7 +118,7 @@ fn broken(e: axum::extract::multipart::MultipartError) -> Refusal {
 
 async fn save(mut field: Field<'_>, path: &Path, left: &mut u64, limit: u64) -> Result<(), Refusal> {
     let mut file = File::create(path).await?;
-    while let Some(bytes) = timeout(IDLE, field.chunk()).await.map_err(|_| Refusal::slow())?.map_err(broken)? {
+    while let Some(bytes) = field.chunk().await.map_err(broken)? {
         *left = left
             .checked_sub(bytes.len() as u64)
             .ok_or_else(|| Refusal::large(format!("the upload is larger than {} MiB", limit >> 20)))?;
@@ -134,7 +129,7 @@ async fn save(mut field: Field<'_>, path: &Path, left: &mut u64, limit: u64) -> 
 
 async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
     let mut out = Vec::new();
-    while let Some(bytes) = timeout(IDLE, field.chunk()).await.map_err(|_| Refusal::slow())?.map_err(broken)? {
+    while let Some(bytes) = field.chunk().await.map_err(broken)? {
         if (out.len() + bytes.len()) as u64 > MAX_TEXT {
             return Err(Refusal::large("a text field is larger than 1 MiB"));
         }

@@ -1,6 +1,6 @@
 //! What stands before every handler: host, origin, token, CORS, counting, and reading refused bodies to their end.
 
-use crate::{App, forms::IDLE, refusal::Refusal};
+use crate::{App, refusal::Refusal};
 use axum::{
     body::{Body, Bytes},
     extract::{MatchedPath, Request, State},
@@ -12,7 +12,10 @@ use http_body_util::BodyExt;
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,8 +24,8 @@ use std::{
 const DRAIN: u64 = 4 << 30;
 /// And for so long.
 const DRAIN_TIME: Duration = Duration::from_secs(120);
-/// Longest silence within a body; a little more than forms wait for their parts, whose answer says more.
-const BODY_IDLE: Duration = Duration::from_secs(35);
+/// A client that sends nothing of a body for so long has gone.
+const IDLE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -30,8 +33,9 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let expects = request.headers().contains_key(header::EXPECT);
     let sends_body = matches!(*request.method(), Method::PUT | Method::POST);
     let (parts, body) = request.into_parts();
-    let shared = Arc::new(Mutex::new(body));
-    let request = Request::from_parts(parts, Body::new(Shared::new(shared.clone())));
+    let body = Shared { body: Arc::new(Mutex::new(body)), silent: Arc::default(), idle: None };
+    let rest = body.again();
+    let request = Request::from_parts(parts, Body::new(body));
     let mut response = match admit(&app, &request, origin.as_deref()) {
         Err(refusal) => refusal.into_response(),
         Ok(()) if request.method() == Method::OPTIONS => preflight(&app, origin.as_deref()),
@@ -41,8 +45,10 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         response = (response.status(), axum::Json(serde_json::json!({ "detail": "this method is not allowed here" })))
             .into_response();
     }
-    if response.status().is_client_error() && sends_body && !expects {
-        let _ = tokio::time::timeout(DRAIN_TIME, drain(shared)).await;
+    if rest.silent.load(Relaxed) {
+        response = Refusal::slow().into_response();
+    } else if response.status().is_client_error() && sends_body && !expects {
+        let _ = tokio::time::timeout(DRAIN_TIME, drain(rest)).await;
     }
     if let Some(origin) = origin.filter(|o| app.settings.allow_origin.contains(o))
         && let Ok(value) = HeaderValue::from_str(&origin)
@@ -112,33 +118,31 @@ fn preflight(app: &App, origin: Option<&str>) -> Response {
     (StatusCode::NO_CONTENT, allow).into_response()
 }
 
-async fn drain(body: Arc<Mutex<Body>>) {
+async fn drain(mut rest: Shared) {
     let mut left = DRAIN;
-    loop {
-        let mut rest = Shared::new(body.clone());
-        match tokio::time::timeout(IDLE, rest.frame()).await {
-            Ok(Some(Ok(frame))) => {
-                let n = frame.data_ref().map_or(0, Bytes::len) as u64;
-                match left.checked_sub(n) {
-                    Some(rest) => left = rest,
-                    None => return,
-                }
-            }
-            _ => return,
+    while let Some(Ok(frame)) = rest.frame().await {
+        let n = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match left.checked_sub(n) {
+            Some(rest) => left = rest,
+            None => return,
         }
     }
 }
 
-/// A body that can be read on by another after its first reader gave up, and that ends with an error when nothing comes for
-/// [`BODY_IDLE`]: a request that stalls must not keep its connection.
+/// A body that can be read on by another after its first reader gave up. It ends with an error if a reader waits for [`IDLE`] in
+/// vain: a request that stalls must not keep its connection.
 struct Shared {
     body: Arc<Mutex<Body>>,
-    idle: Pin<Box<tokio::time::Sleep>>,
+    /// Whether a reader waited in vain.
+    silent: Arc<AtomicBool>,
+    /// Runs while a reader waits.
+    idle: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Shared {
-    fn new(body: Arc<Mutex<Body>>) -> Self {
-        Self { body, idle: Box::pin(tokio::time::sleep(BODY_IDLE)) }
+    /// Another reader of what is left.
+    fn again(&self) -> Self {
+        Self { body: self.body.clone(), silent: self.silent.clone(), idle: None }
     }
 }
 
@@ -147,17 +151,20 @@ impl hyper::body::Body for Shared {
     type Error = axum::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut *crate::desk::lock(&self.body)).poll_frame(cx);
+        let this = self.get_mut();
+        let polled = Pin::new(&mut *crate::desk::lock(&this.body)).poll_frame(cx);
         if polled.is_ready() {
-            self.idle.as_mut().reset(tokio::time::Instant::now() + BODY_IDLE);
-        } else if self.idle.as_mut().poll(cx).is_ready() {
-            let slow = std::io::Error::new(std::io::ErrorKind::TimedOut, "the request came too slowly");
-            return Poll::Ready(Some(Err(axum::Error::new(slow))));
+            this.idle = None;
+            return polled;
         }
-        polled
+        let idle = this.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
+        idle.as_mut().poll(cx).map(|()| {
+            this.silent.store(true, Relaxed);
+            Some(Err(axum::Error::new(std::io::Error::from(std::io::ErrorKind::TimedOut))))
+        })
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
@@ -182,6 +189,34 @@ mod tests {
             assert!(!host_allowed(bad, &[]), "{bad}");
         }
         assert!(host_allowed("Segment.Example:443", &["segment.example".into()]));
+    }
+
+    /// A body that never comes.
+    struct Never;
+
+    impl hyper::body::Body for Never {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, std::io::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn a_body_of_which_nothing_comes_ends() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut body = Shared { body: Arc::new(Mutex::new(Body::new(Never))), silent: Arc::default(), idle: None };
+            let rest = body.again();
+            // Only waiting counts, not the time before anybody reads.
+            tokio::time::sleep(2 * IDLE).await;
+            assert!(tokio::time::timeout(IDLE / 2, body.frame()).await.is_err() && !rest.silent.load(Relaxed));
+            assert!(body.frame().await.unwrap().is_err() && rest.silent.load(Relaxed));
+        });
     }
 
     #[test]

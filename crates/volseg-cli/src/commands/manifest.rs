@@ -3,13 +3,12 @@
 use crate::{
     exit::{ExitCode, Verdict, usage_error},
     global::{Global, Level},
-    inputs,
 };
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use volseg_engine::batch::{Manifest, SiteKey, build};
 use volseg_geometry::Modality;
-use volseg_io::ReadOptions;
+use volseg_io::{Limits, ReadOptions};
 
 /// List the cases of an archive for `volseg batch`
 #[derive(clap::Args)]
@@ -62,7 +61,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         .map(|m| m.parse::<Modality>().map_err(|e| usage_error(e.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let options = ReadOptions { limits: inputs::limits(global), ..ReadOptions::default() };
+    let options = ReadOptions { limits: Limits::within_memory(global.memory), ..ReadOptions::default() };
     let found = volseg_io::survey(&args.archive, &options).context("could not list the archive")?;
     for (what, n) in &found.left_out {
         let level = if *what == volseg_io::CLOSED { Level::Warn } else { Level::Info };

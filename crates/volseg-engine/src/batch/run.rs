@@ -436,8 +436,7 @@ impl Observer for Stopper<'_, '_> {
 
 fn read(case: &Case, memory: Option<u64>) -> Result<Image, Error> {
     let locator: Locator = case.locator.parse()?;
-    let usual = Limits::default();
-    let limits = memory.map_or(usual, |m| usual.with_memory(m));
+    let limits = Limits::within_memory(memory);
     let options = ReadOptions { limits, ..ReadOptions::default() };
     volseg_io::read_found(&locator, case.files.as_deref(), &case.input, &options).map_err(|e| match (e, memory) {
         // Not too large for good, but for this machine.

@@ -4,11 +4,11 @@ use super::{
     MeanOver,
     cases::{Case, Done},
     plan::Plan,
-    table::text,
+    table::{misnamed, text},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use volseg_metrics::{
-    CaseScores, Means, Paired, Rule, Scores, Statistic, Status, bootstrap, mean, means, paired, statistic,
+    CaseScores, Means, Paired, Preset, Rule, Scores, Statistic, Status, bootstrap, mean, means, paired, statistic,
 };
 
 /// A metric over the data set.
@@ -150,24 +150,22 @@ impl Summary {
         if !only.is_empty() {
             out.push(format!("the predictions have ids that no ground truth has: {}", only.join(", ")));
         }
-        if plan.settings.spacing.is_none() && self.cases.iter().any(|c| c.picture) && !self.cases.iter().all(|c| c.picture) {
+        let pictures = self.cases.iter().filter(|c| c.picture).count();
+        if plan.settings.spacing.is_none() && pictures > 0 && pictures < self.cases.len() {
             out.push("pictures (lengths in px) and volumes (in mm) are averaged together: score them apart, or give --spacing".into());
         }
         for m in self.metrics.iter().filter(|m| ["hd95", "assd"].contains(&m.name.as_str())) {
-            if let Some(p) = m.paired.filter(|p| p.n[0][0] != p.n[0][1] || p.n[1][0] != p.n[1][1]) {
+            if let Some(p) = m.paired.filter(|p| p.n.iter().any(|[finite, all]| finite < all)) {
                 let [[a, of_a], [b, of_b]] = p.n;
-                out.push(format!(
-                    "{}: finite in {a}/{of_a} labels of the first prediction and {b}/{of_b} of the second; they are compared where both are",
-                    m.name
-                ));
+                let n = format!("finite in {a}/{of_a} labels of the first prediction and {b}/{of_b} of the second");
+                out.push(format!("{}: {n}; they are compared where both are", m.name));
             }
         }
-        if plan.preset.as_deref() == Some("flare22") && plan.table.names.is_empty() {
+        if plan.settings.preset == Some(Preset::Flare22) && plan.table.names.is_empty() {
             for (set, name) in self.sets.iter().zip(&self.names) {
-                let organ = |name: &str| name.parse().map_or_else(|_| name.to_lowercase(), |id: volseg_geometry::OrganId| id.to_string());
-                let flare = set.first().and_then(|id| volseg_metrics::FLARE_ORGANS.get((*id as usize).checked_sub(1)?));
-                if let Some(flare) = flare.filter(|f| *name != text(set) && organ(name) != organ(f)) {
-                    out.push(format!("label {} is {name} in the files and {flare} in FLARE, whose rules it is scored by (--labels with names)", text(set)));
+                if let Some([flare, name]) = misnamed(set, name) {
+                    let set = text(set);
+                    out.push(format!("label {set} is {name} in the files and {flare} in FLARE, whose rules it is scored by (--labels with names)"));
                 }
             }
         }

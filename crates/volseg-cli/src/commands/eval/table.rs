@@ -303,18 +303,30 @@ pub(super) fn flare22(table: &Table, settings: &mut Settings) {
     if table.sets.is_empty() {
         return;
     }
-    let by_id = |ids: &Vec<u32>| match ids.as_slice() {
-        [id] => (*id as usize).checked_sub(1).filter(|n| *n < FLARE_ORGANS.len()),
-        _ => None,
-    };
     let of = |ids: &Vec<u32>| match table.names.get(ids) {
-        Some(name) if name.parse::<OrganId>().is_ok() || flare_organ(name).is_some() => flare_organ(name),
-        _ => by_id(ids),
+        Some(name) if is_organ(name) => flare_organ(name),
+        _ => flare_id(ids),
     };
     let found: Vec<(&Vec<u32>, usize)> = table.sets.iter().filter_map(|ids| Some((ids, of(ids)?))).collect();
     settings.table = found.iter().map(|&(ids, n)| (ids.clone(), FLARE_TOLERANCES[n])).collect();
     let tubes = found.into_iter().filter(|(_, n)| FLARE_TUBES.contains(&FLARE_ORGANS[*n]));
     settings.tubes = tubes.map(|(ids, _)| ids.clone()).collect();
+}
+
+/// What FLARE and the file of a label say it is, if that differs: FLARE's rules go by ids where `--labels` gives no names.
+pub(super) fn misnamed<'a>(ids: &[u32], name: &'a str) -> Option<[&'a str; 2]> {
+    let n = flare_id(ids).filter(|n| is_organ(name) && flare_organ(name) != Some(*n))?;
+    Some([FLARE_ORGANS[n], name])
+}
+
+fn is_organ(name: &str) -> bool {
+    name.parse::<OrganId>().is_ok() || flare_organ(name).is_some()
+}
+
+/// Which of FLARE's organs an id is.
+fn flare_id(ids: &[u32]) -> Option<usize> {
+    let [id] = ids else { return None };
+    (*id as usize).checked_sub(1).filter(|n| *n < FLARE_ORGANS.len())
 }
 
 /// Which of FLARE's organs a name is.
