@@ -62,14 +62,9 @@ fn every_kind_of_prompt_is_trained_and_tested() {
     let names = pictures(folder.path());
     let config = settings(ultrasounds(folder.path()), 6);
     let out = folder.path().join("out");
-    let seconds = |config: &ExperimentConfig| {
-        let planned = plan(Experiment::Table1, config, &out).unwrap();
-        assert!(planned.iter().all(|p| !p.done && p.seconds > 0.0) && !out.exists());
-        [planned[0].seconds, planned[1].seconds]
-    };
-    // A plan measures: times grow with what is asked for, and nothing is written.
-    let (short, long) = (seconds(&config), seconds(&ExperimentConfig { steps: 6000, epochs: 1000, ..config.clone() }));
-    assert!(long[0] > 50.0 * short[0] && long[1] > 50.0 * short[1], "{short:?}, {long:?}");
+    // A plan measures and writes nothing.
+    let planned = plan(Experiment::Table1, &config, &out).unwrap();
+    assert!(planned.iter().all(|p| !p.done && p.seconds > 0.0) && !out.exists());
     let table = run_experiment(Experiment::Table1, &config, &out, &mut Lines::default()).unwrap();
     for row in
         ["| full method", "| without alignment", "| without the saliency box", "| without text", "| - VQA | not run"]

@@ -133,3 +133,31 @@ impl Machine {
         Ok(config.epochs as f64 * (steps as f64 * self.align[0] + validated as f64 * self.align[1]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Asked;
+
+    #[test]
+    fn times_are_the_measured_ones_by_what_is_asked_for() {
+        let set = "path = 'p'\nmodality = 'ultrasound'\norgan = 'breast_tumor'";
+        let mut config = ExperimentConfig {
+            data: ExperimentData::Pictures(toml::from_str(set).unwrap()),
+            seeds: vec![4],
+            steps: 6,
+            learning_rate: None,
+            epochs: 3,
+            prompts: Asked::Organ,
+            model: TrainConfig::default().model,
+            full: false,
+        };
+        let machine = Machine { step: 0.5, align: [2.0, 0.25], pictures: 200 };
+        let seconds = |work, config: &ExperimentConfig| machine.seconds(work, config).unwrap();
+        assert_eq!([6, 6000].map(|n| seconds(Work::Steps(n), &config)), [3.0, 3000.0]);
+        // A fifth of 130 training pictures are 4 steps of 8; 20 pictures are validated on.
+        assert_eq!(seconds(Work::Epochs(0.2), &config), 3.0 * (4.0 * 2.0 + 20.0 * 0.25));
+        config.epochs = 3000;
+        assert_eq!(seconds(Work::Epochs(0.2), &config), 39_000.0);
+    }
+}
