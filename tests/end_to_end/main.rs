@@ -8,6 +8,7 @@ mod outside;
 mod preview;
 mod prompt;
 mod said_aloud;
+#[path = "../shared/scanner.rs"]
 mod scanner;
 mod segment;
 mod train;

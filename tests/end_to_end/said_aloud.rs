@@ -69,7 +69,7 @@ fn slips_in_prompts_are_said() {
         (json!([]), "", vec!["nothing is looked for"]),
         (json!([slip]), "", vec!["entry 0: \"pionts\" is not read"]),
         (json!([tumour]), " --organs lungs,breast_tumor", vec!["no prompt for lungs", "breast_tumor"]),
-        (json!([tumour, {"text": "Breast tumor, left"}]), "", vec!["breast_tumor"]),
+        (json!([tumour, {"text": "Breast tumor in ultrasound"}]), "", vec!["breast_tumor"]),
     ] {
         let (code, text) = of_file(entries, organs);
         assert!(code == 0 && said.iter().all(|s| text.contains(s)) && !text.contains("not found"), "{code}: {text}");

@@ -45,7 +45,13 @@ fn ids_and_names_that_are_none() {
     goes_on(&server, "an upload with a long id", &upload(&long), 422);
     assert_eq!(upload("..%2f..%2fx").status, 200, "an id is only a name");
     assert!(!server.folder.path().join("x").exists());
+    let before = server.get("/datastore/image?image=case_a").body;
+    let other =
+        server.send("PUT", "/volseg/images?image=case_a&plane=x", &[("file", Some("a.nrrd"), &crate::client::label())]);
+    goes_on(&server, "an upload in a plane that is none", &other, 422);
+    assert!(server.get("/datastore/image?image=case_a").body == before, "a refused upload changes nothing");
     goes_on(&server, "an unknown session", &server.get("/session/no-such-session"), 404);
+    goes_on(&server, "letters as a slice", &server.get("/volseg/slice?image=case_a&slice=x"), 422);
     goes_on(&server, "an unknown strategy", &server.json("POST", "/activelearning/best", &json!({})), 404);
     goes_on(&server, "an unknown page", &server.get("/nothing/here"), 404);
     goes_on(&server, "an unknown method", &server.call_with("DELETE", "/info/", "", b""), 405);
@@ -137,6 +143,7 @@ fn volumes_and_labels_that_are_none() {
     let mut shifted = volume();
     let origin = crate::client::find(&shifted, b"(10,20,-30)").unwrap();
     shifted[origin + 1] = b'9';
+    goes_on(&server, "a CT as a label", &put(label, "label", "a.nrrd", &volume()), 422);
     goes_on(&server, "letters as a label", &put(label, "label", "a.nrrd", b"hello"), 422);
     goes_on(&server, "a label without a known ending", &put(label, "label", "a.exe", &volume()), 422);
     goes_on(&server, "bare voxels of another size", &put(label, "label", "label.bin", &[0; 10]), 422);
@@ -216,7 +223,8 @@ fn settings_that_are_not_safe_do_not_start() {
     };
     for (options, code, part) in [
         (&["--listen", "0.0.0.0:0"][..], 2, "token"),
-        (&["--listen", "127.0.0.1:0", "--allow-origin", "*"], 2, "origins"),
+        (&["--listen", "127.0.0.1:0", "--allow-origin", "*"], 2, "origin"),
+        (&["--listen", "127.0.0.1:0", "--allow-origin", "null"], 2, "origin"),
         (&["--listen", "127.0.0.1:0", "--model", "missing.safetensors"], 2, "missing.safetensors"),
         (&["--listen", "127.0.0.1:0", "--studies", "/no/such/folder"], 4, "/no/such/folder"),
         (&["--listen", "127.0.0.1:0", "--temp", "/proc"], 1, "temporary folder"),

@@ -1,5 +1,5 @@
 //! Many clicks at once: nothing is lost, and every mask is the one that a lone click gets.
-use crate::client::{Server, volume};
+use crate::client::{Server, find, volume};
 use serde_json::{Value, json};
 
 /// Clicks on all slices, at several places.
@@ -79,4 +79,40 @@ fn a_click_on_the_page_is_the_click_in_slicer() {
         assert_eq!(server.json("POST", "/volseg/mask", &question).status, status, "{question}");
     }
     assert_eq!(server.send("PUT", "/volseg/images", &[("files", Some("a.nrrd"), &volume())]).json()["slices"], 6);
+}
+
+/// The volume stored with its slices along the first axis.
+fn turned(volume: &[u8]) -> Vec<u8> {
+    let data = find(volume, b"\n\n").unwrap() + 2;
+    let head = String::from_utf8(volume[..data].to_vec()).unwrap();
+    let head = head.replace("sizes: 48 40 6", "sizes: 6 48 40");
+    let mut out = head.replace("(-6,0,0) (0,-6,0) (0,0,5)", "(0,0,5) (-6,0,0) (0,-6,0)").into_bytes();
+    for n in 0..48 * 40 {
+        for k in 0..6 {
+            let at = data + 2 * (n + 48 * 40 * k);
+            out.extend_from_slice(&volume[at..at + 2]);
+        }
+    }
+    out
+}
+
+#[test]
+fn a_followed_mask_does_not_depend_on_how_the_volume_is_stored() {
+    let server = Server::start(&[]);
+    server.upload("as_it_is");
+    let put = server.send("PUT", "/datastore/?image=turned", &[("file", Some("t.nrrd"), &turned(&volume()))]);
+    assert_eq!(put.status, 200);
+    let ask = |image: &str, point: [usize; 3], roi: [usize; 6]| {
+        server.infer("embedded-click3d", image, &json!({ "foreground": [point], "roi": roi })).voxels()
+    };
+    let plain = ask("as_it_is", [30, 18, 3], [23, 37, 11, 25, 1, 4]);
+    let turned = ask("turned", [3, 30, 18], [1, 4, 23, 37, 11, 25]);
+    assert!(plain.iter().any(|&v| v > 0));
+    let same = (0..plain.len()).all(|n| plain[n] == turned[n / (48 * 40) + 6 * (n % (48 * 40))]);
+    assert!(
+        same,
+        "{} and {} voxels",
+        plain.iter().filter(|&&v| v > 0).count(),
+        turned.iter().filter(|&&v| v > 0).count()
+    );
 }

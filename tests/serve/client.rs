@@ -13,22 +13,29 @@ pub(crate) const DIM: [usize; 3] = [48, 40, 6];
 
 /// A NRRD of a soft-tissue body with a brighter ball, air outside.
 pub(crate) fn volume() -> Vec<u8> {
+    ball(130, 40, -1000)
+}
+
+/// A label on the volume's grid: the ball 2, the body 1.
+pub(crate) fn label() -> Vec<u8> {
+    ball(2, 1, 0)
+}
+
+fn ball(inside: i16, around: i16, air: i16) -> Vec<u8> {
     let mut out = b"NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 48 40 6\n\
         space directions: (-6,0,0) (0,-6,0) (0,0,5)\nkinds: domain domain domain\nendian: little\nencoding: raw\n\
         space origin: (10,20,-30)\n\n"
         .to_vec();
     for n in 0..48 * 40 * 6 {
         let (x, y, z) = ((n % 48) as f64 - 30.0, (n / 48 % 40) as f64 - 18.0, (n / 1920) as f64 - 3.0);
-        let ball = x * x + y * y + 4.0 * z * z < 60.0;
+        let in_ball = x * x + y * y + 4.0 * z * z < 60.0;
         let body = ((x + 6.0) / 22.0).powi(2) + (y / 17.0).powi(2) < 1.0;
-        let hu: i16 = if ball {
-            130
-        } else if body {
-            40
-        } else {
-            -1000
+        let value = match (in_ball, body) {
+            (true, _) => inside,
+            (_, true) => around,
+            _ => air,
         };
-        out.extend_from_slice(&hu.to_le_bytes());
+        out.extend_from_slice(&value.to_le_bytes());
     }
     out
 }

@@ -1,5 +1,6 @@
 //! Saved labels: on disk before the answer, every version kept, across a restart.
-use crate::client::{Server, files, volume};
+use crate::client::{Server, files, label, volume};
+use crate::scanner::scan;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -19,7 +20,7 @@ fn a_saved_label_is_there_after_a_restart() {
     let params = json!({ "label_info": [{ "name": "liver", "idx": 1 }] }).to_string();
     let save = |server: &Server, tag: &str| {
         let parts: [(&str, Option<&str>, &[u8]); 2] =
-            [("params", None, params.as_bytes()), ("label", Some("/tmp/x/Doe.nrrd"), &volume())];
+            [("params", None, params.as_bytes()), ("label", Some("/tmp/x/Doe.nrrd"), &label())];
         server.send("PUT", &format!("/datastore/label?image=case_a{tag}"), &parts)
     };
     assert_eq!(save(&server, "").json(), json!({ "image": "case_a", "label": "case_a" }));
@@ -39,9 +40,9 @@ fn a_saved_label_is_there_after_a_restart() {
     let all = server.get("/datastore/?output=all").json();
     assert_eq!(all["objects"]["case_a"]["labels"]["final"]["info"]["label_info"][0]["name"], "liver");
     assert_eq!(all["objects"]["2: Abdomen"]["labels"]["final"]["ext"], ".nrrd");
-    let label = server.get("/datastore/label?label=case_a&tag=final");
-    assert_eq!(label.body, volume());
-    assert!(label.head.contains("content-disposition: attachment; filename=\"case_a.nrrd\""));
+    let saved = server.get("/datastore/label?label=case_a&tag=final");
+    assert_eq!(saved.body, label());
+    assert!(saved.head.contains("content-disposition: attachment; filename=\"case_a.nrrd\""));
     assert_eq!(server.call_with("HEAD", "/datastore/label?label=case_a&tag=final", "", b"").status, 200);
     assert_eq!(server.get("/datastore/").json()["label_tags"], json!({ "final": 2, "original": 1 }));
     assert_eq!(server.json("POST", "/activelearning/random", &json!({})).json(), json!({}));
@@ -61,4 +62,35 @@ fn a_saved_label_is_there_after_a_restart() {
     for text in kept.iter().chain([&audit]) {
         assert!(!text.contains("Abdomen") && !text.contains("Doe"), "{text}");
     }
+}
+
+#[test]
+fn a_series_is_the_next_sample_and_comes_as_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let studies = folder.path().join("studies");
+    scan(&studies.join("series_a"), 1, 5);
+    let server = Server::start_in(folder, &["--studies", studies.to_str().unwrap()], None);
+    let next = server.json("POST", "/activelearning/first", &json!({})).json();
+    assert_eq!((next["id"].as_str(), next["name"].as_str()), (Some("series_a"), Some("series_a.nii.gz")));
+    let sent = server.get("/datastore/image?image=series_a");
+    assert!(sent.status == 200 && sent.head.contains("filename=\"series_a.nii.gz\""), "{}", sent.head);
+    let place = server.path("sent.nii.gz");
+    fs::write(&place, &sent.body).unwrap();
+    let read = |path: &std::path::Path| volseg_io::read(path, &volseg_io::ReadOptions::default()).unwrap();
+    let (sent, series) = (read(&place), read(&studies.join("series_a")));
+    assert_eq!(sent.volume.dim(), series.volume.dim());
+    assert!((0..series.volume.dim().iter().product()).all(|n| sent.volume.value(n) * sent.slope + sent.intercept
+        == series.volume.value(n) * series.slope + series.intercept));
+    // What a client draws on the file that it got lies on the series' grid.
+    let mask = volseg_io::Image::from_volume(
+        volseg_geometry::Volume::from_vec(vec![1u8; 48 * 48 * 5], sent.volume.dim(), *sent.volume.affine())
+            .unwrap()
+            .into(),
+    );
+    volseg_io::write(&place, &mask).unwrap();
+    let drawn = fs::read(&place).unwrap();
+    let saved = server.send("PUT", "/datastore/label?image=series_a", &[("label", Some("drawn.nii.gz"), &drawn)]);
+    assert_eq!(saved.status, 200, "{}", String::from_utf8_lossy(&saved.body));
+    let left: Vec<String> = files(&server.path("temp")).into_iter().filter(|f| !f.ends_with("alive.lock")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

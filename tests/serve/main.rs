@@ -7,3 +7,5 @@ mod labels;
 mod module;
 mod monai;
 mod rankings;
+#[path = "../shared/scanner.rs"]
+mod scanner;

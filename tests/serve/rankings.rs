@@ -29,6 +29,11 @@ fn a_judgement_is_saved_and_its_slice_is_not_asked_again() {
             judged["candidates"].as_array().unwrap().iter().map(|c| c["threshold"].as_f64().unwrap()).collect();
         assert_eq!(thresholds, [0.3, 0.4, 0.5, 0.6]);
         judged["ranks"] = json!([2, 1, 3, 4]);
+        for (key, odd) in [("slice", json!(100_000)), ("size", json!([1, 1]))] {
+            let mut wrong = judged.clone();
+            wrong[key] = odd;
+            assert_eq!(server.json("POST", "/volseg/preferences", &wrong).status, 422, "{key}");
+        }
         judged["rater"] = json!("r1");
         assert_eq!(server.json("POST", "/volseg/preferences", &judged).json(), json!({ "saved": 1 }));
         seen.push(spot);

@@ -4,6 +4,7 @@
 //! into `.partial` and renamed to its place when it is whole, so that a killed worker leaves nothing half-done and two workers
 //! on one shard do no harm. What stands in the tree alone says what is done ([`state`]); [`merge`] reads it back.
 
+mod budget;
 mod case_folder;
 mod case_id;
 mod cohort;

@@ -139,7 +139,9 @@ impl PromptFile {
                 Some([x0, y0, x1, y1]) => {
                     let b =
                         PixelBox::new(x0 as f32, y0 as f32, x1 as f32, y1 as f32).map_err(|e| bad(e.to_string()))?;
-                    if b.x0 < -1.0 || b.y0 < -1.0 || b.x1 > w as f32 + 1.0 || b.y1 > h as f32 + 1.0 {
+                    let (wide, high) = (w as f32, h as f32);
+                    let leaves = b.x0 < -1.0 || b.y0 < -1.0 || b.x1 > wide + 1.0 || b.y1 > high + 1.0;
+                    if leaves || b.x1 <= 0.0 || b.y1 <= 0.0 || b.x0 >= wide || b.y0 >= high {
                         return Err(bad(format!("box [{x0}, {y0}, {x1}, {y1}] leaves the slice of {w} x {h} pixels")));
                     }
                     Some(b)
@@ -193,6 +195,8 @@ mod tests {
         for (json, part) in [
             (r#"{"version":1,"prompts":[{"organ":"lungs","box":[9,2,3,20]}]}"#, "entry 0"),
             (r#"{"version":1,"prompts":[{"organ":"lungs","box":[1,2,300,20]}]}"#, "leaves the slice"),
+            (r#"{"version":1,"prompts":[{"organ":"lungs","box":[40,2,41,20]}]}"#, "leaves the slice"),
+            (r#"{"version":1,"prompts":[{"organ":"lungs","box":[-1,-1,0,20]}]}"#, "leaves the slice"),
             (r#"{"version":1,"prompts":[{"organ":"heart"}]}"#, "expected spleen"),
             (r#"{"version":1,"prompts":[{"box":[1,2,3,4]}]}"#, "names no organ"),
             (r#"{"version":1,"prompts":[{"box":[1,2,3,4],"text":"liver and spleen"}]}"#, "names no organ"),

@@ -35,7 +35,7 @@ pub use organ::{Code, LATERAL_PAIRS, ORGANS, Organ, OrganId};
 pub use orientation::{Orientation, Side};
 pub use pixelbox::PixelBox;
 pub use resize::{resize_area, resize_bilinear, resize_bilinear_into};
-pub use run_length::{decode_run_length, encode_run_length};
+pub use run_length::{decode_run_length, encode_run_length, run_length_pixels};
 pub use slice::{Plane, SliceFrame, SliceStack};
 pub use volume::{AnyVolume, LabelMap, Volume, Voxel, VoxelKind, Voxels};
 pub use window::{Modality, Window};

@@ -48,12 +48,14 @@ impl OrganId {
         self.0
     }
 
-    /// The organ that a text names, whatever stands around its name; `None` if it names none or several.
+    /// The organ that a text names. Words around its name may say what kind of image it is (`AROUND`), no more: "kidney stone" and
+    /// "brain tumour" are neither a kidney nor a breast tumour. `None` if it names none or several.
     ///
     /// ```
     /// # use volseg_geometry::OrganId;
     /// assert_eq!(OrganId::named_in("CT of the right kidney").map(OrganId::get), Some(2));
     /// assert_eq!(OrganId::named_in("liver and spleen"), None);
+    /// assert_eq!(OrganId::named_in("kidney stone"), None);
     /// ```
     #[must_use]
     pub fn named_in(text: &str) -> Option<Self> {
@@ -75,7 +77,8 @@ impl OrganId {
                 rest = rest.replace(&name, "_ _");
             }
         }
-        found
+        let around = |word: &str| word.is_empty() || AROUND.contains(&word);
+        found.filter(|_| rest.split(['_', ' ']).all(around))
     }
 
     /// What is known of it.
@@ -90,6 +93,15 @@ impl fmt::Display for OrganId {
         f.write_str(self.organ().name)
     }
 }
+
+/// Words that may stand around an organ's name in a text.
+#[rustfmt::skip]
+const AROUND: [&str; 44] = [
+    "a", "abdomen", "abdominal", "an", "and", "anatomy", "axial", "both", "breast", "chest", "computed", "contrast", "coronal", "ct",
+    "enhanced", "frontal", "human", "image", "in", "is", "medical", "mr", "mri", "of", "on", "organ", "patient", "photo", "picture",
+    "radiograph", "ray", "sagittal", "scan", "shows", "slice", "the", "this", "thoracic", "tomography", "ultrasound", "view", "with", "x",
+    "xray",
+];
 
 impl FromStr for OrganId {
     type Err = Error;
@@ -169,7 +181,10 @@ mod tests {
         assert_eq!("Kidney Right".parse::<OrganId>().unwrap().get(), 2);
         for (text, id) in [
             ("A photo of the Liver.", Some(6)),
-            ("urinary bladder, full", Some(14)),
+            ("the urinary bladder in an axial CT", Some(14)),
+            ("urinary bladder stone", None),
+            ("brain tumour", None),
+            ("left lung", None),
             ("gall bladder", Some(4)),
             ("breast tumor", Some(17)),
             ("liver tumor", None),

@@ -2,6 +2,9 @@
 
 use crate::{Error, Result};
 
+/// A mask never has more pixels.
+const MOST_PIXELS: u64 = 1 << 28;
+
 /// A mask of `width` columns (row by row, non-zero is inside) as COCO's run-length text.
 ///
 /// Runs go down the columns and start with background; each length (from the third on its difference to the one two before)
@@ -52,15 +55,11 @@ pub fn encode_run_length(mask: &[u8], width: usize) -> String {
 /// [`Error::InvalidArgument`] for letters that do not occur, runs that are negative or do not fill the picture.
 pub fn decode_run_length(text: &str, size: [usize; 2]) -> Result<Vec<u8>> {
     let [width, height] = size;
-    let bad = |found: String, expected: String| Error::InvalidArgument { what: "run-length mask", found, expected };
-    let pixels = width.checked_mul(height).filter(|&p| p <= 1 << 28);
+    let pixels = width.checked_mul(height).filter(|&p| p as u64 <= MOST_PIXELS);
     let pixels = pixels.ok_or_else(|| bad(format!("{width} x {height} pixels"), "at most 2^28".into()))?;
-    let runs = if text.contains([' ', ',']) { plain(text) } else { compact(text) };
-    let runs = runs.ok_or_else(|| bad("other letters".into(), "COCO's run-length text".into()))?;
-    let total = runs.iter().try_fold(0i64, |sum, &r| if r < 0 { None } else { sum.checked_add(r) });
-    if total != i64::try_from(pixels).ok() {
-        let found = total.map_or("a negative run".into(), |t| format!("runs of {t} pixels in all"));
-        return Err(bad(found, format!("{pixels} for {width} x {height}")));
+    let (runs, total) = runs(text)?;
+    if total != pixels as u64 {
+        return Err(bad(format!("runs of {total} pixels in all"), format!("{pixels} for {width} x {height}")));
     }
     let mut mask = vec![0u8; pixels];
     let mut at = 0;
@@ -75,6 +74,30 @@ pub fn decode_run_length(text: &str, size: [usize; 2]) -> Result<Vec<u8>> {
         at += run;
     }
     Ok(mask)
+}
+
+/// How many pixels a run-length text stands for, in either form.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for letters that do not occur, negative runs and more than 2^28 pixels.
+pub fn run_length_pixels(text: &str) -> Result<u64> {
+    runs(text).map(|(_, total)| total)
+}
+
+fn bad(found: String, expected: String) -> Error {
+    Error::InvalidArgument { what: "run-length mask", found, expected }
+}
+
+/// The runs of a text, none negative, and their sum.
+fn runs(text: &str) -> Result<(Vec<i64>, u64)> {
+    let runs = if text.contains([' ', ',']) { plain(text) } else { compact(text) };
+    let runs = runs.ok_or_else(|| bad("other letters".into(), "COCO's run-length text".into()))?;
+    let total = runs.iter().try_fold(0u64, |sum, &r| sum.checked_add(u64::try_from(r).ok()?));
+    let total = total.ok_or_else(|| bad("a negative run".into(), "lengths of runs".into()))?;
+    match total {
+        0..=MOST_PIXELS => Ok((runs, total)),
+        _ => Err(bad(format!("runs of {total} pixels in all"), "at most 2^28".into())),
+    }
 }
 
 fn plain(text: &str) -> Option<Vec<i64>> {
@@ -123,6 +146,8 @@ mod tests {
         assert_eq!(encode_run_length(&mask, 7), "6230=0D");
         assert_eq!(decode_run_length("6230=0D", [7, 5]).unwrap(), mask);
         assert_eq!(decode_run_length("6 2 3 2 16 2 4", [7, 5]).unwrap(), mask);
+        assert_eq!(run_length_pixels("6230=0D").unwrap(), 35);
+        assert!(run_length_pixels("300000000 1").is_err());
     }
 
     #[test]

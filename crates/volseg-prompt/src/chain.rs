@@ -5,188 +5,33 @@
 
 mod edges;
 mod look;
+mod outcome;
 mod place;
 mod presence;
+mod request;
 
+pub use outcome::{Chain, ChainPrompt, ChainTimings, Fallback, Trace, View};
 pub use presence::Calibration;
+pub use request::{ChainRequest, Target};
 
 use crate::Error;
-use crate::crf::{CrfSettings, DenseCrf, Guide};
+use crate::crf::{DenseCrf, Guide};
 use crate::saliency::{Cam, Saliency, stretch};
 use edges::EdgeCalibration;
 use look::Look;
 use place::{Parts, points_within, smooth_boxes};
 use presence::{interval, probability, relative, smoothed};
 use rayon::prelude::*;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-use volseg_geometry::{Modality, OrganId, PixelBox, Plane, Window};
+use volseg_geometry::{Modality, PixelBox, Plane};
 use volseg_io::Image;
 use volseg_model::clip::{ClipModel, Fit, normalised};
 
 /// Slices further apart than this are not smoothed together, mm.
 const SMOOTH_BELOW_MM: f64 = 6.0;
-
-/// What is looked for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
-    /// The organ; `None` for a free text.
-    pub organ: Option<OrganId>,
-    /// What the text tower reads.
-    pub text: String,
-}
-
-impl Target {
-    /// An organ by its prompt name.
-    #[must_use]
-    pub fn organ(organ: OrganId) -> Self {
-        Self { organ: Some(organ), text: organ.organ().prompt.to_owned() }
-    }
-
-    /// A free text; it stands for an organ if it is the name of one.
-    #[must_use]
-    pub fn text(text: &str) -> Self {
-        Self { organ: text.parse().ok(), text: text.to_owned() }
-    }
-}
-
-/// How prompts are made.
-#[derive(Clone, Debug)]
-pub struct ChainRequest {
-    /// What the image is.
-    pub modality: Modality,
-    /// Slicing plane of volumes; `None` is axial.
-    pub plane: Option<Plane>,
-    /// `None` leaves 8-bit pictures as they are and takes the modality's own window for everything else.
-    pub window: Option<Window>,
-    /// How a slice becomes square.
-    pub fit: Fit,
-    /// The dense CRF.
-    pub crf: CrfSettings,
-    /// Longest side of the grid on which masks are made, pixels.
-    pub side: usize,
-    /// Points of a prompt.
-    pub points: usize,
-    /// Least size of the lungs' second part, as a share of the first.
-    pub second_part: f64,
-    /// Whether the slices of a volume are joined; else each is taken alone, and every organ is found in every slice.
-    pub join: bool,
-    /// Seed of the points.
-    pub seed: u64,
-    /// Keep pictures for [`ChainPrompt::view`].
-    pub keep_views: bool,
-    /// Keep full-size maps for [`Chain::saliency`].
-    pub keep_saliency: bool,
-}
-
-/// Which mask a prompt was made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fallback {
-    /// That of the CRF.
-    None,
-    /// The CRF left nothing: the map from 0.5 on.
-    Cam,
-    /// The map was empty too: the whole picture.
-    WholeImage,
-}
-
-/// How a prompt came about.
-#[derive(Clone, Debug, Serialize)]
-pub struct Trace {
-    /// What the text tower read.
-    pub text: String,
-    /// Cosine of slice and text times the model's scale.
-    pub similarity: f32,
-    /// Probability of the organ in this slice; `None` for weights without a calibration.
-    pub presence: Option<f32>,
-    /// Greatest value of the map before it was stretched to 0..1.
-    pub peak: f32,
-    /// Which mask was used.
-    pub fallback: Fallback,
-    /// Connected parts of the mask on the right side.
-    pub parts: usize,
-    /// Pixels of the mask, on the grid of the CRF.
-    pub mask_pixels: usize,
-    /// Whether slices were joined.
-    pub joined: bool,
-    /// Whether the mask's box was corrected by the weights' calibration of edges.
-    pub box_calibrated: bool,
-}
-
-/// A prompt for one target on one slice.
-#[derive(Clone, Debug)]
-pub struct ChainPrompt {
-    /// Number of the target.
-    pub target: usize,
-    /// Stored slice index.
-    pub slice: usize,
-    /// Box in stored pixels, half-open.
-    pub bounds: PixelBox,
-    /// x, y of inside points, stored pixels.
-    pub points: Vec<[f32; 2]>,
-    /// How it came about.
-    pub trace: Trace,
-    /// With [`ChainRequest::keep_views`]: what it was made from.
-    pub view: Option<View>,
-}
-
-/// A slice with its map and mask, as shown, on the grid of the CRF.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// Columns and rows.
-    pub size: [usize; 2],
-    /// Red, green, blue.
-    pub rgb: Vec<u8>,
-    /// Saliency, 0..1.
-    pub saliency: Vec<f32>,
-    /// Mask, 0 or 1.
-    pub mask: Vec<u8>,
-    /// The box.
-    pub bounds: PixelBox,
-    /// Points, pixel numbers.
-    pub points: Vec<usize>,
-}
-
-/// Counts and seconds.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct ChainTimings {
-    /// Slices of the image.
-    pub slices: usize,
-    /// Maps that were made (one a slice and target).
-    pub maps: usize,
-    /// CRF runs (one a slice and target; the lattice is built once a slice).
-    pub crf_runs: usize,
-    /// Similarity of all slices.
-    pub presence_s: f64,
-    /// Saliency.
-    pub saliency_s: f64,
-    /// Dense CRF.
-    pub crf_s: f64,
-    /// Everything.
-    pub total_s: f64,
-}
-
-/// The prompts of an image.
-pub struct Chain {
-    /// Plane of the slices; `None` for a picture.
-    pub plane: Option<Plane>,
-    /// By slice, then target.
-    pub prompts: Vec<ChainPrompt>,
-    /// For each target the similarity of every slice.
-    pub similarity: Vec<Vec<f32>>,
-    /// For each target the probability of presence in every slice; empty without a calibration.
-    pub presence: Vec<Vec<f32>>,
-    /// With [`ChainRequest::keep_saliency`]: one volume a target, input order.
-    pub saliency: Option<Vec<f32>>,
-    /// Plain sentences for people.
-    pub warnings: Vec<String>,
-    /// Seconds and counts.
-    pub timings: ChainTimings,
-}
 
 /// Makes the prompts of one image. `progress(done, total)` is called from any thread; it answers whether to go on.
 ///

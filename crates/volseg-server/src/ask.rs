@@ -138,6 +138,13 @@ impl Ask<'_> {
 }
 
 impl Hints {
+    /// The same with x, y and slice of a stack whose stored axes these are in the place of i, j, k.
+    pub(crate) fn along(mut self, axes: [usize; 3]) -> Self {
+        self.points.iter_mut().for_each(|(p, _)| *p = axes.map(|a| p[a]));
+        self.roi = self.roi.map(|r| axes.map(|a| r[a]));
+        self
+    }
+
     /// The prompt of one slice; `None` if nothing is said there. `organ` names what is shown.
     pub(crate) fn on_slice(&self, k: usize, organ: Option<OrganId>) -> Option<Prompt> {
         let points: Vec<[f32; 3]> = self

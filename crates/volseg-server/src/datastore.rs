@@ -5,13 +5,14 @@ use crate::{
     answers::download,
     forms::{Form, FormFile},
     names,
+    query::Query,
     refusal::Refusal,
     store::{Label, Picture},
 };
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Request, State},
     http::header,
     response::{IntoResponse, Response},
 };
@@ -141,14 +142,20 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 pub(crate) async fn get_image(State(app): State<Arc<App>>, Query(ids): Query<Ids>) -> Result<Response, Refusal> {
-    send_image(&app.store.image(ids.image()?)?).await
+    send_image(&app, &app.store.image(ids.image()?)?).await
 }
 
-async fn send_image(picture: &Picture) -> Result<Response, Refusal> {
-    if picture.path.is_dir() {
-        return Err(Refusal::off("a series of several files is not sent as one"));
+/// The image's file; of a series the volume, as NIfTI.
+async fn send_image(app: &Arc<App>, picture: &Picture) -> Result<Response, Refusal> {
+    if !picture.path.is_dir() {
+        return send(&picture.path, &picture.name()).await;
     }
-    send(&picture.path, &picture.name()).await
+    let folder = tempfile::Builder::new().prefix("series-").tempdir_in(&app.temporary)?;
+    let whole = folder.path().join("volume.nii.gz");
+    let (desk, asked, place) = (app.desk.clone(), picture.clone(), whole.clone());
+    blocking(move || Ok(volseg_io::write(&place, &*desk.image(&asked)?)?)).await?;
+    // The open file outlives its folder, which goes here.
+    send(&whole, &picture.name()).await
 }
 
 /// Streams a file with its length.
@@ -247,6 +254,10 @@ fn on_grid(
             label.volume.dim()
         )));
     }
+    let whole = |v: f64| v >= 0.0 && v.fract() == 0.0;
+    if let Some(odd) = (0..voxels).map(|n| label.volume.value(n) * label.slope + label.intercept).find(|&v| !whole(v)) {
+        return Err(Refusal::field(format!("the label has a voxel of {odd}, expected whole numbers from 0")));
+    }
     let shift = affine.largest_corner_shift_mm(label.volume.affine(), dim);
     let voxel = affine.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
     if !image.is_picture() && (shift.is_nan() || shift > SAME_GRID * voxel) {
@@ -324,7 +335,7 @@ pub(crate) async fn get_session(
 ) -> Result<Response, Refusal> {
     names::plain("session", &id)?;
     if life.image == Some(true) {
-        return send_image(&app.sessions.image(&id)?).await;
+        return send_image(&app, &app.sessions.image(&id)?).await;
     }
     Ok(Json(app.sessions.told(&id, life.update_ts.unwrap_or(false))?).into_response())
 }

@@ -86,6 +86,23 @@ fn admit(app: &App, request: &Request, origin: Option<&str>) -> Result<(), Refus
     }
 }
 
+/// An origin as browsers send it: scheme, host and a port that is not the scheme's own, in small letters. `null` is what any page
+/// can send and is none.
+pub(crate) fn origin(text: &str) -> Option<String> {
+    let uri: axum::http::Uri = text.parse().ok()?;
+    let own_port = match uri.scheme_str()? {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let bare = uri.path().trim_end_matches('/').is_empty() && uri.query().is_none();
+    if !bare || uri.authority()?.as_str().contains('@') || text.contains(['#', '*']) {
+        return None;
+    }
+    let port = uri.port_u16().filter(|&p| p != own_port).map_or(String::new(), |p| format!(":{p}"));
+    Some(format!("{}://{}{port}", uri.scheme_str()?, uri.host()?.to_ascii_lowercase()))
+}
+
 fn host_allowed(host: &str, allowed: &[String]) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |h| h.0);
     let name = name.trim_start_matches('[').trim_end_matches(']');
@@ -217,6 +234,23 @@ mod tests {
             assert!(tokio::time::timeout(IDLE / 2, body.frame()).await.is_err() && !rest.silent.load(Relaxed));
             assert!(body.frame().await.unwrap().is_err() && rest.silent.load(Relaxed));
         });
+    }
+
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        for (given, sent) in [
+            ("https://Viewer.example/", "https://viewer.example"),
+            ("https://viewer.example:443", "https://viewer.example"),
+            ("http://viewer.example:8042", "http://viewer.example:8042"),
+            ("http://[::1]:80", "http://[::1]"),
+        ] {
+            assert_eq!(origin(given).as_deref(), Some(sent), "{given}");
+        }
+        for bad in
+            ["", "null", "*", "https://*", "viewer.example", "ftp://x", "https://x/path", "https://a@x", "https://x?y"]
+        {
+            assert_eq!(origin(bad), None, "{bad}");
+        }
     }
 
     #[test]

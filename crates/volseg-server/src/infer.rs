@@ -8,11 +8,12 @@ use crate::{
     forms::Form,
     models::{self, Served, Task, label_object},
     names,
+    query::Query,
     refusal::Refusal,
     store::Picture,
 };
 use axum::{
-    extract::{Path, Query, Request, State},
+    extract::{Path, Request, State},
     http::StatusCode,
     response::Response,
 };
@@ -20,7 +21,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Instant};
 use volseg_engine::{Error, Observer, OpenCase, Stage, plane_across};
-use volseg_geometry::{LabelMap, Modality, Volume, keep_largest_3d};
+use volseg_geometry::{LabelMap, Modality, Plane, SliceStack, Volume, keep_largest_3d};
 
 #[derive(Deserialize)]
 pub(crate) struct Asked {
@@ -200,27 +201,28 @@ fn click(desk: &Arc<Desk>, picture: &Picture, ask: &Ask<'_>) -> Result<Found, Re
     desk.look_ahead(&case, slice);
     let mut labels: LabelMap = zeros(&case)?;
     if let Some(answer) = answer {
-        paint(&mut labels, slice, &answer.mask(ask.threshold()?));
+        paint(&mut labels, case.stack(), slice, &answer.mask(ask.threshold()?));
     }
     finish(labels, ask)
 }
 
 fn follow(desk: &Arc<Desk>, picture: &Picture, ask: &Ask<'_>) -> Result<Found, Refusal> {
-    let case = case(desk, picture)?;
-    let dim = case.image().volume.dim();
-    let hints: Hints = ask.hints(dim)?;
+    // The network knows axial slices best; only a single slice's click has to lie along the last index.
+    let case = desk.case(picture, None, Some(Plane::Axial))?;
+    let stack = *case.stack();
+    let hints: Hints = ask.hints(case.image().volume.dim())?.along(stack.frame.axes);
     let organ = ask.organ(&case);
     let seeds: Vec<_> = hints.seeds().into_iter().filter_map(|k| hints.on_slice(k, organ)).collect();
     if seeds.is_empty() {
         return Err(Refusal::field("no inside point and no box on a slice"));
     }
-    let range = hints.roi.map_or(0..dim[2], |r| r[2][0]..r[2][1]);
+    let range = hints.roi.map_or(0..stack.slices, |r| r[2][0]..r[2][1]);
     let read = |s: usize| desk.reading(&case, s);
     let go_on = |_, _| if desk.stopping() { Err(Error::Interrupted) } else { Ok(()) };
     let threshold = ask.threshold()?;
     let mut labels: LabelMap = zeros(&case)?;
     for (slice, answer) in case.follow(&seeds, range, threshold, &read, &go_on)? {
-        paint(&mut labels, slice, &answer.mask(threshold));
+        paint(&mut labels, &stack, slice, &answer.mask(threshold));
     }
     finish(labels, ask)
 }
@@ -230,11 +232,11 @@ fn zeros(case: &OpenCase) -> Result<LabelMap, Refusal> {
     Ok(Volume::zeros(volume.dim(), *volume.affine()).map_err(volseg_io::Error::from)?)
 }
 
-/// Slices along the last index lie in memory as they are.
-fn paint(labels: &mut LabelMap, slice: usize, mask: &[u8]) {
-    let start = slice * mask.len();
-    if let Some(place) = labels.voxels_mut().get_mut(start..start + mask.len()) {
-        place.copy_from_slice(mask);
+/// Writes the stored pixels of a slice into the volume.
+fn paint(labels: &mut LabelMap, stack: &SliceStack, slice: usize, mask: &[u8]) {
+    let voxels = labels.voxels_mut();
+    for (p, &inside) in mask.iter().enumerate() {
+        voxels[stack.linear(p % stack.size[0], p / stack.size[0], slice)] = inside;
     }
 }
 

@@ -19,11 +19,13 @@ mod model_slot;
 mod models;
 mod names;
 mod page;
+mod query;
 mod rankings;
 mod refusal;
 mod sessions;
 mod slices;
 mod store;
+mod temporary;
 
 use desk::Desk;
 use hyper_util::{rt::TokioIo, rt::TokioTimer, server::graceful::GracefulShutdown, service::TowerToHyperService};
@@ -38,6 +40,7 @@ use std::{
     time::Duration,
 };
 use store::Store;
+use temporary::Temporary;
 use tokio::{net::TcpListener, sync::Semaphore};
 use volseg_engine::batch::SiteKey;
 
@@ -131,7 +134,7 @@ pub(crate) struct App {
 ///
 /// # Errors
 /// Before the first request only: settings, model, folders, port.
-pub fn serve(settings: Settings, load: ModelLoader, log: &Log) -> Result<(), Error> {
+pub fn serve(mut settings: Settings, load: ModelLoader, log: &Log) -> Result<(), Error> {
     let system = |what| move |source| Error::System { what, source };
     let loopback = settings.listen.ip().is_loopback();
     if !loopback && settings.token.is_none() {
@@ -140,21 +143,15 @@ pub fn serve(settings: Settings, load: ModelLoader, log: &Log) -> Result<(), Err
             settings.listen.ip()
         )));
     }
-    if settings.allow_origin.iter().any(|o| o == "*") {
-        return Err(Error::Settings(
-            "--allow-origin * would open patient images to every web page; name origins".into(),
-        ));
+    for given in &mut settings.allow_origin {
+        *given = guard::origin(given).ok_or_else(|| {
+            Error::Settings(format!(
+                "--allow-origin: found {given}, expected an origin such as https://viewer.example; * and null would open patient \
+                 images to every web page"
+            ))
+        })?;
     }
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix("volseg-serve-");
-    // Uploads and their ids are nobody else's.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    let folder = match &settings.temporary {
-        Some(place) => builder.tempdir_in(place),
-        None => builder.tempdir(),
-    };
-    let folder = folder.map_err(system("make a temporary folder"))?;
+    let folder = Temporary::make(settings.temporary.as_deref()).map_err(system("make a temporary folder"))?;
     let slot = ModelSlot::new(load, settings.model_file.clone(), log.clone()).map_err(Error::Model)?;
     let store = Store::open(settings.studies.clone(), settings.data.clone(), folder.path())
         .map_err(system("open the folders of studies and labels"))?;

@@ -5,13 +5,14 @@ use crate::{
     audit::append,
     desk::{Desk, lock},
     names,
+    query::Query,
     refusal::Refusal,
     slices::{Place, body},
     store::Picture,
 };
 use axum::{
     Json,
-    extract::{Query, State, rejection::JsonRejection},
+    extract::{State, rejection::JsonRejection},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -19,8 +20,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
-use volseg_engine::Judgement;
-use volseg_geometry::{OrganId, decode_run_length};
+use volseg_engine::{Judgement, OpenCase};
+use volseg_geometry::{OrganId, Plane, decode_run_length, run_length_pixels};
 
 /// Slices of an image that the first search looks at, evenly spread.
 const FIRST_SLICES: usize = 16;
@@ -50,7 +51,26 @@ pub(crate) struct Rankings {
     done: Mutex<Option<BTreeSet<(String, usize, String)>>>,
     saving: Mutex<()>,
     /// Images of which candidates were given, by digest.
-    shown: Mutex<BTreeMap<String, Picture>>,
+    shown: Mutex<BTreeMap<String, Shown>>,
+}
+
+/// An image of which candidates were given.
+#[derive(Clone)]
+struct Shown {
+    picture: Picture,
+    /// Columns, rows and slices of its planes; pictures have none.
+    stacks: BTreeMap<Option<Plane>, ([usize; 2], usize)>,
+}
+
+impl Shown {
+    /// Whether a judgement fits the image: its slice is there and its masks have the slice's size.
+    fn fits(&self, j: &Judgement) -> Result<(), String> {
+        let Some(&(size, slices)) = self.stacks.get(&j.plane) else { return Ok(()) };
+        if j.slice.unwrap_or(0) >= slices {
+            return Err(format!("slice {}: the image has slices 0 to {}", j.slice.unwrap_or(0), slices - 1));
+        }
+        j.candidates.iter().try_for_each(|c| decode_run_length(&c.rle, size).map(drop).map_err(|e| e.to_string()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,12 +97,15 @@ pub(crate) async fn save(
     crate::datastore::blocking(move || {
         let mut lines = String::new();
         for j in &judgements {
+            if let Some(shown) = lock(&app.rankings.shown).get(&j.image_sha256) {
+                shown.fits(j).map_err(not_one)?;
+            }
             lines += &(j.to_line().map_err(Refusal::from)? + "\n");
         }
         let _one_at_a_time = lock(&app.rankings.saving);
         if app.settings.keep_judged {
             for j in &judgements {
-                let shown = lock(&app.rankings.shown).get(&j.image_sha256).cloned();
+                let shown = lock(&app.rankings.shown).get(&j.image_sha256).map(|s| s.picture.clone());
                 if let Some(picture) = shown {
                     app.store.keep_judged(&picture, &j.image_sha256)?;
                 }
@@ -98,9 +121,13 @@ pub(crate) async fn save(
     Ok(Json(json!({ "saved": count })))
 }
 
-/// A judgement without anything that does not belong to the format.
+fn not_one(text: String) -> Refusal {
+    Refusal::field(format!("not a judgement: {text}"))
+}
+
+/// A judgement without anything that does not belong to the format. Masks of a size that nobody states are of one size at least.
 fn checked(mut sent: Map<String, Value>) -> Result<Judgement, Refusal> {
-    let bad = |text: String| Refusal::field(format!("not a judgement: {text}"));
+    let bad = not_one;
     let size: Option<[usize; 2]> = sent.remove("size").and_then(|s| serde_json::from_value(s).ok());
     sent.insert("time".into(), names::timestamp(names::now()).into());
     let line = Value::Object(sent);
@@ -122,10 +149,14 @@ fn checked(mut sent: Map<String, Value>) -> Result<Judgement, Refusal> {
     if j.candidates.len() != 4 || j.candidates.iter().any(|c| c.rle.len() > 1 << 20) {
         return Err(bad("there are four candidates with masks".into()));
     }
-    if let Some(size) = size {
-        for c in &j.candidates {
-            decode_run_length(&c.rle, size).map_err(|e| bad(e.to_string()))?;
-        }
+    let pixels = |c: &volseg_engine::ShownMask| run_length_pixels(&c.rle).map_err(|e| bad(e.to_string()));
+    let pixels = j.candidates.iter().map(pixels).collect::<Result<Vec<u64>, _>>()?;
+    if pixels.iter().any(|&p| p != pixels[0] || size.is_some_and(|[w, h]| w.checked_mul(h) != usize::try_from(p).ok()))
+    {
+        return Err(bad(format!("masks of {pixels:?} pixels, expected four of the slice's size")));
+    }
+    if j.tile.is_some_and(|t| !(t.iter().all(|v| v.is_finite()) && t[0] < t[2] && t[1] < t[3])) {
+        return Err(bad("a tile is x0, y0, x1, y1 with x0 < x1 and y0 < y1".into()));
     }
     j.organ = j.organ.parse::<OrganId>().map_err(|e| bad(e.to_string()))?.to_string();
     for text in [&j.rater, &j.case] {
@@ -239,9 +270,15 @@ fn coarse_to_fine(slices: usize) -> Vec<usize> {
 }
 
 impl Rankings {
-    /// Notes which file candidates were shown of.
-    pub(crate) fn showed(&self, sha256: &str, picture: Picture) {
-        lock(&self.shown).insert(sha256.to_owned(), picture);
+    /// Notes which file candidates were shown of, and the size of its slices in the plane that was looked at.
+    pub(crate) fn showed(&self, picture: Picture, case: &OpenCase) {
+        let plane = (!case.image().is_picture()).then(|| case.plane());
+        let stack = (case.stack().size, case.stack().slices);
+        let mut all = lock(&self.shown);
+        let shown = all.entry(case.image().sha256.clone());
+        let shown = shown.or_insert_with(|| Shown { picture: picture.clone(), stacks: BTreeMap::new() });
+        shown.picture = picture;
+        shown.stacks.insert(plane, stack);
     }
 
     fn with_done<T>(&self, app: &App, f: impl FnOnce(&mut BTreeSet<(String, usize, String)>) -> T) -> T {
@@ -304,6 +341,17 @@ mod tests {
             ("rater", json!("Dr. Jane Doe")),
             ("candidates", json!([])),
             ("size", json!([200, 3])),
+            ("tile", json!([5, 0, 5, 9])),
+            (
+                "candidates",
+                json!([{ "threshold": 0.3, "rle": "24" }, { "threshold": 0.4, "rle": "24" },
+                { "threshold": 0.5, "rle": "24" }, { "threshold": 0.6, "rle": "25" }]),
+            ),
+            (
+                "candidates",
+                json!([{ "threshold": 0.3, "rle": "~" }, { "threshold": 0.4, "rle": "~" },
+                { "threshold": 0.5, "rle": "~" }, { "threshold": 0.6, "rle": "~" }]),
+            ),
         ] {
             let mut j = judgement();
             j[key] = value;

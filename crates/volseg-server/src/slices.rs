@@ -6,12 +6,13 @@ use crate::{
     desk::Desk,
     drawing::{CANDIDATE_COLOURS, around, slice_png},
     names,
+    query::Query,
     refusal::Refusal,
     store::Picture,
 };
 use axum::{
     Json,
-    extract::{Query, Request, State, rejection::JsonRejection},
+    extract::{Request, State, rejection::JsonRejection},
     http::header,
     response::{IntoResponse, Response},
 };
@@ -42,12 +43,18 @@ impl Place {
         }
     }
 
-    /// The open case. Blocks.
-    pub(crate) fn case(&self, desk: &Desk, picture: &Picture) -> Result<Arc<OpenCase>, Refusal> {
+    /// Plane and modality, where they are said.
+    fn said(&self) -> Result<(Option<Plane>, Option<Modality>), Refusal> {
         let unknown = |e: volseg_geometry::Error| Refusal::field(e.to_string());
         let given = |text: &Option<String>| text.clone().filter(|t| !t.is_empty() && t != "auto");
         let plane = given(&self.plane).map(|p| p.parse::<Plane>()).transpose().map_err(unknown)?;
         let modality = given(&self.modality).map(|m| m.parse::<Modality>()).transpose().map_err(unknown)?;
+        Ok((plane, modality))
+    }
+
+    /// The open case. Blocks.
+    pub(crate) fn case(&self, desk: &Desk, picture: &Picture) -> Result<Arc<OpenCase>, Refusal> {
+        let (plane, modality) = self.said()?;
         desk.case(picture, modality, plane)
     }
 
@@ -159,6 +166,8 @@ pub(crate) async fn upload(
         Some(id) => names::image_id(id)?.to_owned(),
         None => names::random()?,
     };
+    // Before it is kept: a refused upload leaves everything as it was.
+    place.said()?;
     let picture = take_upload(&app, &id, request).await?;
     blocking(move || Ok(Json(described(&id, &*place.case(&app.desk, &picture)?)))).await
 }
@@ -233,7 +242,7 @@ pub(crate) async fn candidates(
     let wants_pictures = question.pictures;
     let shown = picture.clone();
     let asked = app.desk.queued(move |desk| question.ask(desk, &picture)).await?;
-    app.rankings.showed(&asked.case.image().sha256, shown);
+    app.rankings.showed(shown, &asked.case);
     let organ = asked.organ.ok_or_else(|| Refusal::field("name the organ that is judged"))?;
     let answer = asked.answer.ok_or_else(|| Refusal::unknown(format!("the model finds no {organ} on this slice")))?;
     let size = asked.case.stack().size;

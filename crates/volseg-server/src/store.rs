@@ -47,9 +47,10 @@ impl Picture {
         Self { id: id.into(), path, ending, stem, version, ts: names::now(), uploaded: true }
     }
 
-    /// File name for a download.
+    /// File name for a download; a series comes as one NIfTI file.
     pub(crate) fn name(&self) -> String {
-        format!("{}{}", self.stem, self.ending)
+        let ending = if self.ending.is_empty() { ".nii.gz" } else { &self.ending };
+        format!("{}{ending}", self.stem)
     }
 }
 

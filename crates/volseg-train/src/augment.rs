@@ -62,7 +62,7 @@ impl Warp {
     pub(crate) fn for_each(&self, size: [usize; 2], mut each: impl FnMut(usize, [(Option<usize>, f32); 4])) {
         let [w, h] = size;
         let index = |x: isize, y: isize| {
-            (x >= 0 && y >= 0 && x < w as isize && y < h as isize).then_some(y as usize * w + x as usize)
+            (x >= 0 && y >= 0 && x < w as isize && y < h as isize).then(|| y as usize * w + x as usize)
         };
         for y in 0..self.side {
             for x in 0..self.side {

@@ -1,4 +1,8 @@
-//! Where a training by epochs stands: enough to go on as if it had never been stopped.
+//! Where a training stands: enough to go on as if it had never been stopped. [`State`] is for trainings by epochs.
+
+mod by_step;
+
+pub(crate) use by_step::{begin, draw_curves, save};
 
 use crate::Error;
 use crate::curves::Line;
@@ -113,7 +117,7 @@ impl State {
 }
 
 fn failed(source: std::io::Error) -> Error {
-    Error::Io { what: format!("write {LOG}"), source }
+    Error::Io { what: format!("read or write {LOG}"), source }
 }
 
 pub(crate) fn log_fresh(out: &Path, record: &serde_json::Value) -> Result<(), Error> {

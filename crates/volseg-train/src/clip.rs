@@ -7,11 +7,11 @@ mod view;
 
 pub use config::ClipTrainConfig;
 
-use crate::checkpoint;
+use crate::Progress;
+use crate::checkpoint::{self, begin, draw_curves, log, save};
 use crate::optimizer::Stepper;
 use crate::pictures::{Part, load_pictures};
 use crate::split;
-use crate::stage1::{Progress, begin, draw_curves, log, save};
 use crate::volumes;
 use crate::{Error, Random};
 use candle_core::{Tensor, Var};

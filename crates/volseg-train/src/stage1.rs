@@ -1,9 +1,8 @@
 //! `volseg train prompt`: fits the embedded network to labelled slices.
 
 use crate::asked::{attach_texts, prompt};
-use crate::checkpoint::{self, has_checkpoint};
+use crate::checkpoint::{self, begin, draw_curves, log, save};
 use crate::cts::Cts;
-use crate::curves::{self, Line};
 use crate::optimizer::Stepper;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::sample::Sample;
@@ -14,7 +13,6 @@ use crate::{Asked, Error, Random, TrainConfig};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -414,60 +412,6 @@ fn dice(logits: &[f32], truth: &[f32]) -> f32 {
     if sum == 0 { 1.0 } else { 2.0 * both as f32 / sum as f32 }
 }
 
-pub(crate) fn log(out: &Path, record: &serde_json::Value) -> Result<(), Error> {
-    let failed = |source| Error::Io { what: "write metrics.jsonl".into(), source };
-    let mut f =
-        std::fs::OpenOptions::new().create(true).append(true).open(out.join("metrics.jsonl")).map_err(failed)?;
-    writeln!(f, "{record}").map_err(failed)
-}
-
-/// Draws what `metrics.jsonl` holds so far.
-pub(crate) fn draw_curves(out: &Path) -> Result<(), Error> {
-    curves::draw(&out.join("curves.png"), &read_lines(out)?, "step")
-}
-
-fn read_lines(out: &Path) -> Result<Vec<Line>, Error> {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl"))
-        .map_err(|source| Error::Io { what: "read metrics.jsonl".into(), source })?;
-    let mut lines: BTreeMap<String, Vec<(f32, f32)>> = BTreeMap::new();
-    for record in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()) {
-        let Some(step) = record["step"].as_f64() else { continue };
-        let mut add = |name: &str, value: &serde_json::Value| {
-            if let Some(v) = value.as_f64() {
-                lines.entry(name.to_owned()).or_default().push((step as f32, v as f32));
-            }
-        };
-        add("loss", &record["loss"]);
-        for (name, value) in record["validation"].as_object().into_iter().flatten() {
-            add(name, value);
-        }
-    }
-    Ok(lines.into_iter().collect())
-}
-
-/// Goes on from the checkpoint in `out` if there is one and it is wanted; else writes the configuration there and begins.
-pub(crate) fn begin(
-    config: &impl serde::Serialize,
-    out: &Path,
-    resume: bool,
-    variables: &BTreeMap<String, candle_core::Var>,
-    adam: &mut Stepper,
-    progress: &mut dyn Progress,
-) -> Result<(), Error> {
-    if resume && has_checkpoint(out) {
-        restore(&out.join(checkpoint::FILE), variables, adam)?;
-        progress.line(&format!("going on after step {}", adam.step()));
-    } else {
-        let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
-        std::fs::write(out.join("config.toml"), text)
-            .map_err(|source| Error::Io { what: "write config.toml".into(), source })?;
-        let _ = std::fs::remove_file(out.join("metrics.jsonl"));
-    }
-    let numbers: usize = variables.values().map(|v| v.elem_count()).sum();
-    progress.line(&format!("{numbers} trainable numbers in {} tensors", variables.len()));
-    Ok(())
-}
-
 /// Mean of the gradients of shards, summed in their order.
 pub(crate) fn mean_of_shards(shards: Vec<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
     let n = shards.len() as f32;
@@ -478,56 +422,4 @@ pub(crate) fn mean_of_shards(shards: Vec<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
     let mut sum = sum.unwrap_or_default();
     sum.iter_mut().flatten().for_each(|g| *g /= n);
     sum
-}
-
-pub(crate) fn save(path: &Path, variables: &BTreeMap<String, candle_core::Var>, adam: &Stepper) -> Result<(), Error> {
-    let mut map = adam.state(variables)?;
-    for (name, var) in variables {
-        map.insert(format!("weight/{name}"), var.as_tensor().to_device(&Device::Cpu)?);
-    }
-    map.insert("step".into(), Tensor::new(&[adam.step() as u32], &Device::Cpu)?);
-    volseg_model::embedded::write_tensors(path, &map, BTreeMap::new())?;
-    Ok(())
-}
-
-pub(crate) fn restore(
-    path: &Path,
-    variables: &BTreeMap<String, candle_core::Var>,
-    adam: &mut Stepper,
-) -> Result<(), Error> {
-    let map = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| crate::checkpoint::damaged(&e))?;
-    let map: BTreeMap<String, Tensor> = map.into_iter().collect();
-    for (name, var) in variables {
-        let t = map
-            .get(&format!("weight/{name}"))
-            .filter(|t| t.dims() == var.dims())
-            .ok_or_else(|| Error::Checkpoint(format!("has no fitting weight {name}")))?;
-        var.set(&t.to_device(var.device())?)?;
-    }
-    let step = map.get("step").ok_or_else(|| Error::Checkpoint("has no step".into()))?.to_vec1::<u32>()?;
-    adam.restore(variables, &map, step.first().copied().unwrap_or(0) as usize)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_damaged_checkpoint_says_so_and_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkpoint.safetensors");
-        let one = Tensor::ones((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let variables = BTreeMap::from([("w".to_owned(), candle_core::Var::from_tensor(&one).unwrap())]);
-        let mut adam = Stepper::new(&variables).unwrap();
-        save(&path, &variables, &adam).unwrap();
-        restore(&path, &variables, &mut adam).unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        let lie = [&u64::MAX.to_le_bytes(), &whole[8..]].concat();
-        for bytes in [&whole[..0], &whole[..7], &whole[..40], &whole[..whole.len() - 5], &lie] {
-            std::fs::write(&path, bytes).unwrap();
-            let text = restore(&path, &variables, &mut adam).unwrap_err().to_string();
-            assert!(text.contains("damaged") && text.contains("--resume"), "{text}");
-        }
-        assert_eq!(variables["w"].to_vec2::<f32>().unwrap(), vec![vec![1.0; 3]; 2]);
-    }
 }

@@ -209,6 +209,12 @@ fn people_s_rankings_pull_the_masks_their_way() {
             let earlier = Judgement { ranks: vec![1, 3, 4, 2], ..judgement.clone() };
             lines += &(earlier.to_line().unwrap() + "\n");
         }
+        if n == 2 {
+            // A line that was spoilt costs its own answer, no more.
+            let mut spoilt = Judgement { slice: Some(0), ..judgement.clone() };
+            spoilt.candidates[3].rle = "1".into();
+            lines += &(spoilt.to_line().unwrap() + "\n");
+        }
         lines += &judgement.to_line().unwrap();
         lines.push('\n');
     }
@@ -219,7 +225,9 @@ fn people_s_rankings_pull_the_masks_their_way() {
     let out = folder.path().join("people");
     let mut said = Lines::default();
     train_align(&people, &out, false, &mut said).unwrap();
-    assert!(said.0.iter().any(|l| l.contains("23 judgements of 23 answers (1 skipped")), "{:?}", said.0);
+    assert!(said.0.iter().any(|l| l.contains("24 judgements of 24 answers (1 skipped")), "{:?}", said.0);
+    let left: Vec<&String> = said.0.iter().filter(|l| l.starts_with("an answer is left out")).collect();
+    assert!(left.len() == 1 && left[0].contains("run-length"), "{:?}", said.0);
     let all = records(&out);
     let loss = |n: usize| all[n]["loss"].as_f64().unwrap();
     assert!(loss(1) < std::f64::consts::LN_2 && loss(3) < loss(1), "{all:?}");

@@ -2,6 +2,7 @@
 
 use super::{
     Case, Failure, Key, OutputChoice, State,
+    budget::{Budget, Permit},
     case_folder::{self, Finished, Published},
     state,
 };
@@ -11,7 +12,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
@@ -461,7 +462,7 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io(volseg_io::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -475,50 +476,4 @@ fn case_bytes(case: &Case, job: &Job<'_>) -> u64 {
     let answers = case.slices as u64 * organs * side * side * 2;
     let inflated = if case.locator.starts_with("dir:") { 0 } else { case.bytes };
     case.voxels.saturating_mul(3).saturating_add(answers).saturating_add(inflated)
-}
-
-/// Memory for cases on their way.
-struct Budget {
-    fixed: u64,
-    free: Mutex<u64>,
-    changed: Condvar,
-    most: u64,
-}
-
-/// Memory that a case holds until it is written.
-struct Permit<'a> {
-    budget: &'a Budget,
-    bytes: u64,
-}
-
-impl Budget {
-    fn new(memory: Option<u64>, threads: usize) -> Self {
-        let fixed = crate::segment::workers_bytes(threads);
-        let most = memory.map_or(u64::MAX, |m| m.saturating_sub(fixed));
-        Self { fixed, free: Mutex::new(most), changed: Condvar::new(), most }
-    }
-
-    /// Waits until there is room; `None` if there never will be, or if the run stops.
-    fn take(&self, bytes: u64, stopped: &dyn Fn() -> bool) -> Option<Permit<'_>> {
-        if bytes > self.most {
-            return None;
-        }
-        let mut free = lock(&self.free);
-        while *free < bytes {
-            if stopped() {
-                return None;
-            }
-            let wait = Duration::from_millis(100);
-            free = self.changed.wait_timeout(free, wait).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *free -= bytes;
-        Some(Permit { budget: self, bytes })
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        *lock(&self.budget.free) += self.bytes;
-        self.budget.changed.notify_all();
-    }
 }

@@ -13,6 +13,9 @@ use volseg_geometry::{Plane, SliceStack, decode_run_length};
 use volseg_io::{ReadOptions, read, sha256_file};
 use volseg_model::embedded::Network;
 
+/// Answers left out whose cause is said one by one; of more only the number.
+const CAUSES_SAID: usize = 10;
+
 /// Judgements of one prompt on one slice, in the file's order.
 type Group<'a> = Vec<&'a Judgement>;
 
@@ -24,7 +27,8 @@ pub(crate) fn load(
     first: &Network,
     progress: &mut dyn Progress,
 ) -> Result<Vec<(Item, Option<Picture>)>, Error> {
-    // Whether it is there, before its lines are judged.
+    // Whether it is there, before its lines are judged. One that does not fit its image is left out and said: hours of work by
+    // people are not lost for one line.
     std::fs::metadata(file).map_err(|source| Error::Io { what: format!("read {}", file.display()), source })?;
     let all = Judgement::read_all(file)?;
     // Who comes back to a slice replaces the own earlier line, also by skipping it.
@@ -71,7 +75,24 @@ pub(crate) fn load(
     if found.is_empty() {
         return Err(Error::Data("no judgement's image is in the folders of `images`".into()));
     }
-    found.par_iter().map(|(path, group)| item(config, path, group, first)).collect()
+    let read: Vec<_> = found.par_iter().map(|(path, group)| item(config, path, group, first)).collect();
+    let (mut items, mut unfit) = (Vec::with_capacity(read.len()), Vec::new());
+    for outcome in read {
+        match outcome {
+            Ok(item) => items.push(item),
+            Err(cause) => unfit.push(cause),
+        }
+    }
+    for cause in unfit.iter().take(CAUSES_SAID) {
+        progress.line(&format!("an answer is left out: {cause}"));
+    }
+    if unfit.len() > CAUSES_SAID {
+        progress.line(&format!("{} answers are left out in all", unfit.len()));
+    }
+    match unfit.into_iter().next() {
+        Some(cause) if items.is_empty() => Err(cause),
+        _ => Ok(items),
+    }
 }
 
 /// Files of the folders, by SHA-256. Of equal files the first in sorted order stands.

@@ -182,6 +182,7 @@ fn oracle(
     let mut parts = text.split(',');
     let path = Path::new(parts.next().unwrap_or_default());
     let (mut map, mut per, mut n) = (BTreeMap::new(), Per::Component, 3usize);
+    let not_of = |part: &str, of: &str| usage_error(format!("--prompts: {part} is an option of {of}"));
     let mut in_map = false;
     for part in parts {
         let pair = match part.strip_prefix("map=") {
@@ -192,6 +193,8 @@ fn oracle(
             None => part,
         };
         match pair.split_once(['=', ':']) {
+            Some(("per", _)) if !boxes => return Err(not_of(part, "boxes-from")),
+            Some(("n", _)) if boxes => return Err(not_of(part, "points-from")),
             Some(("per", "component")) => (per, in_map) = (Per::Component, false),
             Some(("per", "label")) => (per, in_map) = (Per::Label, false),
             Some(("n", value)) => {
@@ -202,7 +205,11 @@ fn oracle(
             }
             Some((id, organ)) if in_map => {
                 let id: u32 = id.trim().parse().map_err(|_| usage_error(format!("--prompts: label id {id} is no number")))?;
-                map.insert(id, organ.parse::<OrganId>().map_err(|e| usage_error(e.to_string()))?);
+                let organ = organ.parse::<OrganId>().map_err(|e| usage_error(e.to_string()))?;
+                if id == 0 || map.insert(id, organ).is_some() {
+                    let why = if id == 0 { "0 is the background" } else { "it stands there twice" };
+                    return Err(usage_error(format!("--prompts: label id {id}: {why}")));
+                }
             }
             _ => {
                 return Err(usage_error(format!(
