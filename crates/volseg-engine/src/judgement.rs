@@ -91,20 +91,29 @@ impl Judgement {
     /// One line, checked as far as that goes without the image.
     fn parse(line: &str) -> Result<Self, String> {
         let j: Self = serde_json::from_str(line).map_err(|e| e.to_string())?;
-        if j.version != 1 {
-            return Err(format!("version is {}, expected 1", j.version));
+        j.check()?;
+        Ok(j)
+    }
+
+    /// Version, ranks, tile and the number of masks; of the masks themselves nothing, since their size is the image's.
+    ///
+    /// # Errors
+    /// What was found and what is expected.
+    pub fn check(&self) -> Result<(), String> {
+        if self.version != 1 {
+            return Err(format!("version is {}, expected 1", self.version));
         }
-        if j.candidates.len() != 4 {
-            return Err(format!("{} candidates, expected 4", j.candidates.len()));
+        if self.candidates.len() != 4 {
+            return Err(format!("{} candidates, expected 4", self.candidates.len()));
         }
-        let fits = j.ranks.len() == 4 && j.ranks.iter().all(|r| (1..=4).contains(r)) && j.ranks.contains(&1);
-        if !j.skipped && !fits {
-            return Err(format!("ranks {:?}: expected four of 1 to 4, with 1 for the best", j.ranks));
+        let fits = self.ranks.len() == 4 && self.ranks.iter().all(|r| (1..=4).contains(r)) && self.ranks.contains(&1);
+        if !self.skipped && !fits {
+            return Err(format!("ranks {:?}: expected four of 1 to 4, with 1 for the best", self.ranks));
         }
-        if let Some(t) = j.tile.filter(|t| !(t.iter().all(|v| v.is_finite()) && t[0] < t[2] && t[1] < t[3])) {
+        if let Some(t) = self.tile.filter(|t| !(t.iter().all(|v| v.is_finite()) && t[0] < t[2] && t[1] < t[3])) {
             return Err(format!("tile {t:?}: expected x0 < x1 and y0 < y1"));
         }
-        Ok(j)
+        Ok(())
     }
 }
 

@@ -55,7 +55,6 @@ pub(crate) struct Rankings {
 }
 
 /// An image of which candidates were given.
-#[derive(Clone)]
 struct Shown {
     picture: Picture,
     /// Columns, rows and slices of its planes; pictures have none.
@@ -127,42 +126,32 @@ fn not_one(text: String) -> Refusal {
 
 /// A judgement without anything that does not belong to the format. Masks of a size that nobody states are of one size at least.
 fn checked(mut sent: Map<String, Value>) -> Result<Judgement, Refusal> {
-    let bad = not_one;
     let size: Option<[usize; 2]> = sent.remove("size").and_then(|s| serde_json::from_value(s).ok());
     sent.insert("time".into(), names::timestamp(names::now()).into());
     let line = Value::Object(sent);
-    let mut j: Judgement = serde_json::from_value(line).map_err(|e| bad(e.to_string()))?;
+    let mut j: Judgement = serde_json::from_value(line).map_err(|e| not_one(e.to_string()))?;
     let digest = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let ranks = j.ranks.len() == 4 && j.ranks.iter().all(|r| (1..=4).contains(r)) && j.ranks.contains(&1);
-    if j.version != 1 {
-        return Err(bad(format!("version is {}, expected 1", j.version)));
-    }
+    j.check().map_err(not_one)?;
     if !digest(&j.image_sha256) || !digest(&j.weights_sha256) {
-        return Err(bad("image_sha256 and weights_sha256 are 64 hexadecimal digits".into()));
-    }
-    if !j.skipped && !ranks {
-        return Err(bad("ranks are four numbers from 1 to 4, 1 for the best".into()));
+        return Err(not_one("image_sha256 and weights_sha256 are 64 hexadecimal digits".into()));
     }
     if j.skipped {
         j.ranks.clear();
     }
-    if j.candidates.len() != 4 || j.candidates.iter().any(|c| c.rle.len() > 1 << 20) {
-        return Err(bad("there are four candidates with masks".into()));
+    if j.candidates.iter().any(|c| c.rle.len() > 1 << 20) {
+        return Err(not_one("a mask is longer than 1 MiB".into()));
     }
-    let pixels = |c: &volseg_engine::ShownMask| run_length_pixels(&c.rle).map_err(|e| bad(e.to_string()));
+    let pixels = |c: &volseg_engine::ShownMask| run_length_pixels(&c.rle).map_err(|e| not_one(e.to_string()));
     let pixels = j.candidates.iter().map(pixels).collect::<Result<Vec<u64>, _>>()?;
     if pixels.iter().any(|&p| p != pixels[0] || size.is_some_and(|[w, h]| w.checked_mul(h) != usize::try_from(p).ok()))
     {
-        return Err(bad(format!("masks of {pixels:?} pixels, expected four of the slice's size")));
+        return Err(not_one(format!("masks of {pixels:?} pixels, expected four of the slice's size")));
     }
-    if j.tile.is_some_and(|t| !(t.iter().all(|v| v.is_finite()) && t[0] < t[2] && t[1] < t[3])) {
-        return Err(bad("a tile is x0, y0, x1, y1 with x0 < x1 and y0 < y1".into()));
-    }
-    j.organ = j.organ.parse::<OrganId>().map_err(|e| bad(e.to_string()))?.to_string();
+    j.organ = j.organ.parse::<OrganId>().map_err(|e| not_one(e.to_string()))?.to_string();
     for text in [&j.rater, &j.case] {
         let plain = text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !plain {
-            return Err(bad("rater and case are pseudonyms of letters, digits, ., _ and - (64 at most)".into()));
+            return Err(not_one("rater and case are pseudonyms of letters, digits, ., _ and - (64 at most)".into()));
         }
     }
     if let Some(prompt) = &mut j.prompt {

@@ -30,8 +30,11 @@ impl Temporary {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
         let folder = builder.tempdir_in(&place)?;
-        let alive = File::create_new(folder.path().join(ALIVE))?;
+        // Locked before it has its name: another server that starts meanwhile must not take it for one that is left.
+        let fresh = folder.path().join("starting.lock");
+        let alive = File::create_new(&fresh)?;
         alive.lock()?;
+        fs::rename(fresh, folder.path().join(ALIVE))?;
         Ok(Self { folder, _alive: alive })
     }
 

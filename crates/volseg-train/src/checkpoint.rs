@@ -32,6 +32,16 @@ pub(crate) fn damaged(e: &candle_core::Error) -> Error {
     ))
 }
 
+/// Sets every variable to its weight in a checkpoint.
+fn take_weights(map: &BTreeMap<String, Tensor>, variables: &BTreeMap<String, Var>) -> Result<(), Error> {
+    for (name, var) in variables {
+        let weight = map.get(&format!("weight/{name}")).filter(|t| t.dims() == var.dims());
+        let weight = weight.ok_or_else(|| Error::Checkpoint(format!("has no fitting weight {name}")))?;
+        var.set(&weight.to_device(var.device())?)?;
+    }
+    Ok(())
+}
+
 /// Progress of a run, stored in its checkpoint's metadata.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -94,13 +104,7 @@ impl State {
         let map: BTreeMap<String, Tensor> =
             candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?.into_iter().collect();
         for (n, (variables, adam)) in parts.iter_mut().enumerate() {
-            for (name, var) in *variables {
-                let t = map
-                    .get(&format!("weight/{name}"))
-                    .filter(|t| t.dims() == var.dims())
-                    .ok_or_else(|| bad(format!("has no fitting weight {name}")))?;
-                var.set(t)?;
-            }
+            take_weights(&map, variables)?;
             let step = map.get(&format!("step/{n}")).ok_or_else(|| bad("has no step".into()))?.to_vec1::<u32>()?;
             adam.restore(variables, &map, step.first().copied().unwrap_or(0) as usize)?;
         }

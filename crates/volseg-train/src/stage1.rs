@@ -9,7 +9,7 @@ use crate::sample::Sample;
 use crate::split;
 use crate::step::{Losses, gradients};
 use crate::volumes::{self, CtVolume};
-use crate::{Asked, Error, Random, TrainConfig};
+use crate::{Asked, Error, Progress, Random, TrainConfig};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -18,12 +18,6 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 use volseg_model::Params;
 use volseg_model::embedded::{Network, PromptRow, Weights};
-
-/// What a caller may show while a training runs.
-pub trait Progress {
-    /// A line for people.
-    fn line(&mut self, text: &str);
-}
 
 /// A batch is always computed as this many shards whose gradients are summed in order, so that the number of threads does
 /// not change a bit.

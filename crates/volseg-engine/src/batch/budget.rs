@@ -1,8 +1,7 @@
 //! Memory that the cases on their way may hold together.
 
-use super::run::lock;
 use std::{
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,12 +28,16 @@ impl Budget {
         Self { fixed, free: Mutex::new(most), changed: Condvar::new(), most }
     }
 
+    fn free(&self) -> MutexGuard<'_, u64> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until there is room; `None` if there never will be, or if the run stops.
     pub(super) fn take(&self, bytes: u64, stopped: &dyn Fn() -> bool) -> Option<Permit<'_>> {
         if bytes > self.most {
             return None;
         }
-        let mut free = lock(&self.free);
+        let mut free = self.free();
         while *free < bytes {
             if stopped() {
                 return None;
@@ -49,7 +52,7 @@ impl Budget {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        *lock(&self.budget.free) += self.bytes;
+        *self.budget.free() += self.bytes;
         self.budget.changed.notify_all();
     }
 }

@@ -462,7 +462,7 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io(volseg_io::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-pub(super) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,6 +1,6 @@
 //! Where a training by steps stands.
 
-use super::{FILE, LOG, damaged, failed, has_checkpoint};
+use super::{FILE, LOG, damaged, has_checkpoint, read_log, take_weights};
 use crate::curves::{self, Line};
 use crate::optimizer::Stepper;
 use crate::{Error, Progress};
@@ -31,6 +31,7 @@ pub(crate) fn begin(
     Ok(())
 }
 
+/// Writes variables, optimiser and step.
 pub(crate) fn save(path: &Path, variables: &BTreeMap<String, Var>, adam: &Stepper) -> Result<(), Error> {
     let mut map = adam.state(variables)?;
     for (name, var) in variables {
@@ -44,13 +45,7 @@ pub(crate) fn save(path: &Path, variables: &BTreeMap<String, Var>, adam: &Steppe
 fn restore(path: &Path, variables: &BTreeMap<String, Var>, adam: &mut Stepper) -> Result<(), Error> {
     let map = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| damaged(&e))?;
     let map: BTreeMap<String, Tensor> = map.into_iter().collect();
-    for (name, var) in variables {
-        let t = map
-            .get(&format!("weight/{name}"))
-            .filter(|t| t.dims() == var.dims())
-            .ok_or_else(|| Error::Checkpoint(format!("has no fitting weight {name}")))?;
-        var.set(&t.to_device(var.device())?)?;
-    }
+    take_weights(&map, variables)?;
     let step = map.get("step").ok_or_else(|| Error::Checkpoint("has no step".into()))?.to_vec1::<u32>()?;
     adam.restore(variables, &map, step.first().copied().unwrap_or(0) as usize)
 }
@@ -61,9 +56,8 @@ pub(crate) fn draw_curves(out: &Path) -> Result<(), Error> {
 }
 
 fn read_lines(out: &Path) -> Result<Vec<Line>, Error> {
-    let text = std::fs::read_to_string(out.join(LOG)).map_err(failed)?;
     let mut lines: BTreeMap<String, Vec<(f32, f32)>> = BTreeMap::new();
-    for record in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()) {
+    for record in read_log(out)? {
         let Some(step) = record["step"].as_f64() else { continue };
         let mut add = |name: &str, value: &serde_json::Value| {
             if let Some(v) = value.as_f64() {
