@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{path::Path as FilePath, sync::Arc};
 use tokio_util::io::ReaderStream;
-use volseg_geometry::{AnyVolume, Volume};
+use volseg_geometry::{AnyVolume, Volume, VoxelKind};
 use volseg_io::Image;
 
 /// A label whose corners lie further from the image's than this part of a voxel is on another grid: writers round affines.
@@ -254,9 +254,14 @@ fn on_grid(
             label.volume.dim()
         )));
     }
-    let whole = |v: f64| v >= 0.0 && v.fract() == 0.0;
-    if let Some(odd) = (0..voxels).map(|n| label.volume.value(n) * label.slope + label.intercept).find(|&v| !whole(v)) {
-        return Err(Refusal::field(format!("the label has a voxel of {odd}, expected whole numbers from 0")));
+    // Most labels are of a type that holds nothing else, and need no look at every voxel.
+    let unsigned = matches!(label.volume.kind(), VoxelKind::U8 | VoxelKind::U16 | VoxelKind::U32);
+    if !unsigned || (label.slope, label.intercept) != (1.0, 0.0) {
+        let whole = |v: f64| v >= 0.0 && v.fract() == 0.0;
+        let mut values = (0..voxels).map(|n| label.volume.value(n) * label.slope + label.intercept);
+        if let Some(odd) = values.find(|&v| !whole(v)) {
+            return Err(Refusal::field(format!("the label has a voxel of {odd}, expected whole numbers from 0")));
+        }
     }
     let shift = affine.largest_corner_shift_mm(label.volume.affine(), dim);
     let voxel = affine.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
