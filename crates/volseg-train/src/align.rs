@@ -10,6 +10,7 @@ mod measure;
 mod people;
 mod places;
 mod retrain;
+mod search;
 mod student;
 
 pub use config::{AlignConfig, Asked, CandidateSource, Objective, Trained};

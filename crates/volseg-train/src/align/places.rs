@@ -1,60 +1,75 @@
 //! One round of ranks in two looks: first where, then which outline. Thresholds of one answer cannot find what it missed.
 
 use super::item::{Item, Judged, judge};
+use super::search::{Pixels, Search};
 use crate::Error;
 use crate::preference::{Answer, CANDIDATES, candidates, iou, mask_at_half};
-use volseg_model::embedded::{Network, PromptRow};
+use volseg_geometry::PixelBox;
+use volseg_model::embedded::{Features, Network, PromptRow};
 
 /// Clicks of a side of the grid that is asked.
 const CLICKS: usize = 6;
-/// Masks with a greater IoU are the same answer.
-const SAME: f64 = 0.6;
-/// Masks of the first look: three rankings of four, each with the best of the one before.
-const MASKS: usize = 10;
+/// Boxes: centres of a side of the grid, sizes in shares of the picture's side, width over height.
+const GRID: usize = 8;
+const SIZES: [f32; 4] = [0.15, 0.25, 0.4, 0.65];
+const ASPECTS: [f32; 3] = [0.7, 1.3, 2.2];
+/// Share of a box that must lie in the picture.
+const WITHIN: f32 = 0.6;
+/// Likely guesses whose boxes are moved after each ranking, and how far each side goes, in shares of width or height.
+const PARENTS: usize = 8;
+const MOVES: [f32; 4] = [-0.25, -0.12, 0.12, 0.25];
+/// Rankings of the first look.
+const ROUNDS: usize = 5;
+/// What the network's own answer and an empty mask count before any ranking, as multiples of all answers to clicks and boxes.
+const OWN: f64 = 0.3;
+const EMPTY: f64 = 0.1;
+/// Prompts that are answered at once.
+const ROWS: usize = 64;
 /// Of the answer to the best mask's box.
 const THRESHOLDS: [f32; CANDIDATES] = [0.2, 0.5, 0.8, 0.8];
 
 /// What the simulated annotator says in both looks; the last judgements are those of the outline, in each of `tiles * tiles` parts.
 ///
-/// The first look is at the first model's answer at 0.5, at an empty mask, and at its answers to one click in each cell of a grid,
-/// surest first (predicted IoU), each unlike those before it. The second is at the best of them and at the answer to its box, at
-/// three thresholds; there is none where nothing is there.
+/// The first look is a [`Search`] among the first model's answer at 0.5, an empty mask, and its answers to clicks and boxes all over
+/// the picture, then one ranking of what was found and the first model's answer. The second look is at the best of these and at the
+/// answer to its box, at three thresholds; there is none where nothing is there.
 ///
 /// # Errors
 /// [`Error::Data`] for an item whose slice was not kept; errors of the network.
 pub(super) fn judge_places(first: &Network, item: &Item, truth: &[u8], tiles: usize) -> Result<Vec<Judged>, Error> {
     let features = item.features.as_ref().ok_or_else(|| Error::Data("an image was not read".into()))?;
     let side = first.config.side;
-    let at = |cell: usize| (cell as f32 + 0.5) * side as f32 / CLICKS as f32;
-    let rows: Vec<PromptRow> = (0..CLICKS * CLICKS)
-        .map(|n| PromptRow { points: vec![[at(n % CLICKS), at(n / CLICKS), 1.0]], ..PromptRow::default() })
-        .collect();
-    let answers = first.decoder.forward(features, &rows)?;
-    let sure = answers.iou.to_vec1::<f32>()?;
-    let mut clicked: Vec<(f32, Vec<f32>)> = sure.into_iter().zip(answers.logits.to_vec2::<f32>()?).collect();
-    clicked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut found = vec![mask_at_half(&item.reference)];
-    if found[0].contains(&1) {
+    let pixels = side * side;
+    let own = mask_at_half(&item.reference);
+    let guesses = guesses(first, features, &everywhere(side))?;
+    let total: f64 = guesses.iter().map(|g| g.1).sum();
+    let mut search = Search::new(guesses);
+    search.add(Pixels::of(&own), OWN * total);
+    if own.contains(&1) {
         // "Nothing there" is an answer too.
-        found.push(vec![0; side * side]);
+        search.add(Pixels::of(&vec![0; pixels]), EMPTY * total);
     }
-    for (_, z) in &clicked {
-        let mask = mask_at_half(z);
-        if found.len() < MASKS && mask.contains(&1) && found.iter().all(|m| iou(m, &mask) < SAME) {
-            found.push(mask);
+    let rank = |masks: [Vec<u8>; CANDIDATES]| {
+        let answer = Answer::from_iou(masks.each_ref().map(|m| iou(m, truth)), item.flip);
+        let best = masks[answer.order()[0]].clone();
+        (best, Judged { pixels: None, masks, answer })
+    };
+    let mut judged = Vec::new();
+    let mut best = own.clone();
+    for round in 0..ROUNDS {
+        let Some(shown) = search.ask() else { break };
+        let (liked, said) = rank(shown.each_ref().map(|p| p.mask(pixels)));
+        search.hear(shown, said.answer.clone());
+        best = liked;
+        judged.push(said);
+        if round + 1 < ROUNDS {
+            let near: Vec<PromptRow> = search.likely(PARENTS).iter().flat_map(|p| moved(p, side)).collect();
+            self::guesses(first, features, &near)?.into_iter().for_each(|(guess, prior)| search.add(guess, prior));
         }
     }
-    let mut judged = Vec::new();
-    let mut found = found.into_iter();
-    let mut best = found.next().unwrap_or_default();
-    while found.len() > 0 {
-        // Where fewer are left, the best stands for them: equal masks tie.
-        let masks: [Vec<u8>; CANDIDATES] =
-            std::array::from_fn(|k| if k == 0 { None } else { found.next() }.unwrap_or_else(|| best.clone()));
-        let answer = Answer::from_iou(masks.each_ref().map(|m| iou(m, truth)), item.flip);
-        best.clone_from(&masks[answer.order()[0]]);
-        judged.push(Judged { pixels: None, masks, answer });
-    }
+    let top = search.best().map_or_else(|| best.clone(), |p| p.mask(pixels));
+    let (best, said) = rank([search.vote(pixels), top, best, own]);
+    judged.push(said);
     if !best.contains(&1) {
         return Ok(judged);
     }
@@ -65,6 +80,64 @@ pub(super) fn judge_places(first: &Network, item: &Item, truth: &[u8], tiles: us
     let [low, middle, high, _] = candidates(&z, THRESHOLDS);
     judged.extend(judge([best, low, middle, high], truth, item.flip, tiles));
     Ok(judged)
+}
+
+/// Clicks, then boxes, all over the picture.
+fn everywhere(side: usize) -> Vec<PromptRow> {
+    let at = |cell: usize, of: usize| (cell as f32 + 0.5) * side as f32 / of as f32;
+    let click = |n: usize| [at(n % CLICKS, CLICKS), at(n / CLICKS, CLICKS), 1.0];
+    let mut rows: Vec<PromptRow> =
+        (0..CLICKS * CLICKS).map(|n| PromptRow { points: vec![click(n)], ..PromptRow::default() }).collect();
+    for n in 0..GRID * GRID {
+        let (x, y) = (at(n % GRID, GRID), at(n / GRID, GRID));
+        for size in SIZES {
+            for aspect in ASPECTS {
+                let (w, h) = (size * aspect.sqrt() * side as f32, size / aspect.sqrt() * side as f32);
+                let b = inside([x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0], side);
+                if (b[2] - b[0]) * (b[3] - b[1]) > WITHIN * w * h {
+                    rows.push(boxed(b));
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// A mask's box, and with each of its sides moved.
+fn moved(p: &Pixels, side: usize) -> Vec<PromptRow> {
+    let Some(b) = PixelBox::of_mask(&p.mask(side * side), side) else { return Vec::new() };
+    let b = [b.x0, b.y0, b.x1, b.y1];
+    let size = [b[2] - b[0], b[3] - b[1]];
+    let one = |edge: usize, step: f32| {
+        let mut b = b;
+        b[edge] += step * size[edge % 2];
+        boxed(inside(b, side))
+    };
+    (0..4).flat_map(|edge| MOVES.map(|step| one(edge, step))).chain([boxed(b)]).collect()
+}
+
+fn boxed(bounds: [f32; 4]) -> PromptRow {
+    PromptRow { bounds: Some(bounds), ..PromptRow::default() }
+}
+
+/// The network's answers that are not empty, weighed by the square of the IoU that it foresees.
+fn guesses(first: &Network, features: &Features, rows: &[PromptRow]) -> Result<Vec<(Pixels, f64)>, Error> {
+    let mut all = Vec::new();
+    for rows in rows.chunks(ROWS) {
+        let answers = first.decoder.forward(features, rows)?;
+        let masks = answers.logits.to_vec2::<f32>()?.into_iter().map(|z| mask_at_half(&z));
+        let found = masks.zip(answers.iou.to_vec1::<f32>()?).filter(|(mask, _)| mask.contains(&1));
+        all.extend(found.map(|(mask, sure)| (Pixels::of(&mask), f64::from(sure.max(0.01)).powi(2))));
+    }
+    Ok(all)
+}
+
+/// The part of a box within the picture.
+fn inside(b: [f32; 4], side: usize) -> [f32; 4] {
+    let last = side as f32;
+    let x0 = b[0].clamp(0.0, last - 1.0);
+    let y0 = b[1].clamp(0.0, last - 1.0);
+    [x0, y0, b[2].clamp(x0 + 1.0, last), b[3].clamp(y0 + 1.0, last)]
 }
 
 #[cfg(test)]
@@ -88,19 +161,16 @@ mod tests {
     }
 
     #[test]
-    fn each_look_is_at_least_as_good_as_what_came_before() {
+    fn the_second_look_is_at_least_as_good_as_what_the_first_found() {
         let truth: Vec<u8> = (0..32 * 32).map(|i| u8::from(i % 32 < 9 && (10..20).contains(&(i / 32)))).collect();
         let (net, item) = item(&truth);
         let judged = judge_places(&net, &item, &truth, 1).unwrap();
-        let mut before = iou(&mask_at_half(&item.reference), &truth);
-        for j in &judged {
-            let best = iou(&j.masks[j.answer.order()[0]], &truth);
-            assert!(best >= before, "{best} after {before}");
-            before = best;
-        }
-        assert_eq!(iou(&best_parts(&item.reference, &judged), &truth), before);
+        let best = |j: &Judged| iou(&j.masks[j.answer.order()[0]], &truth);
+        let [.., first, second] = judged.as_slice() else { panic!("{} judgements", judged.len()) };
+        assert!(best(first) >= iou(&mask_at_half(&item.reference), &truth) && best(second) >= best(first));
+        assert_eq!(iou(&best_parts(&item.reference, &judged), &truth), best(second));
         let tiled = judge_places(&net, &item, &truth, 4).unwrap();
-        assert!(tiled.iter().filter(|j| j.pixels.is_none()).count() <= 3 && tiled.len() <= 3 + 16);
+        assert!(tiled.iter().filter(|j| j.pixels.is_none()).count() <= ROUNDS + 1 && tiled.len() <= ROUNDS + 1 + 16);
     }
 
     #[test]
