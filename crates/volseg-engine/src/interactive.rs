@@ -208,7 +208,7 @@ impl OpenCase {
                     };
                     return Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)));
                 }
-                let (logits, iou) = pass::decode_row(network, encoded, pass::prompt_row(view, prompt, &encoded.dense))?;
+                let (logits, iou) = pass::decode_one(network, encoded, view, prompt)?;
                 Ok(Some(self.enlarge(&logits, iou, view)))
             }
             (Model::Sam { model, .. }, Kind::Sam(reading), _) => {
@@ -304,7 +304,7 @@ impl OpenCase {
         let (Some(bounds), Some(seed)) = (PixelBox::of_mask(&old, before.size[0]), seeds.first()) else {
             return Ok(None);
         };
-        let prompt = Prompt { slice, bounds: Some(bounds), points: Vec::new(), ..seed.clone() };
+        let prompt = Prompt { slice, bounds: Some(bounds), rough: true, points: Vec::new(), ..seed.clone() };
         let Some(answer) = self.answer(reading, &prompt)? else { return Ok(None) };
         let new = answer.mask(threshold);
         let pixels = new.iter().filter(|&&v| v != 0).count();
@@ -402,6 +402,7 @@ mod tests {
                 named: false,
                 slice: 3,
                 bounds: Some(PixelBox { x0: 5.0, y0: 4.0, x1: size[0] as f32 - 5.0, y1: size[1] as f32 - 4.0 }),
+                rough: false,
                 points: vec![[size[0] as f32 / 2.0, size[1] as f32 / 2.0, 1.0]],
                 text: None,
             };
@@ -431,7 +432,8 @@ mod tests {
         let image = Arc::new(volseg_io::read(&path, &volseg_io::ReadOptions::default()).unwrap());
         let (model, tumour) = (model(), OrganId::new(17).unwrap());
         let case = OpenCase::new(image.clone(), model.clone(), Some(Modality::Ultrasound), None).unwrap();
-        let prompt = Prompt { organ: tumour, named: true, slice: 0, bounds: None, points: vec![], text: None };
+        let prompt =
+            Prompt { organ: tumour, named: true, slice: 0, bounds: None, rough: false, points: vec![], text: None };
         let mask = case.answer(&case.read(0).unwrap(), &prompt).unwrap().unwrap().mask(0.5);
         let request =
             Request { modality: Some(Modality::Ultrasound), organs: Some(vec![tumour]), ..Request::default() };
@@ -452,6 +454,7 @@ mod tests {
             named: true,
             slice: 0,
             bounds: None,
+            rough: false,
             points: vec![],
             text: None,
         };
@@ -473,6 +476,7 @@ mod tests {
             named: false,
             slice: 3,
             bounds: Some(PixelBox { x0: 22.0, y0: 10.0, x1: 38.0, y1: 26.0 }),
+            rough: false,
             points: vec![],
             text: None,
         };

@@ -74,6 +74,7 @@ pub fn boxes_from(
             named: true,
             slice: p.slice,
             bounds: Some(p.bounds),
+            rough: false,
             points: Vec::new(),
             text: None,
         })
@@ -102,7 +103,7 @@ pub fn points_from(
                     [(p % w) as f32, (p / w) as f32, 1.0]
                 })
                 .collect();
-            Prompt { organ: part.organ, named: true, slice: part.slice, bounds: None, points, text: None }
+            Prompt { organ: part.organ, named: true, slice: part.slice, bounds: None, rough: false, points, text: None }
         })
         .collect();
     PromptSet { plane, prompts, ..PromptSet::default() }

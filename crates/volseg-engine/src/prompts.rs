@@ -59,6 +59,8 @@ pub struct Prompt {
     pub slice: usize,
     /// Box in stored pixels.
     pub bounds: Option<PixelBox>,
+    /// Whether a program found the box, so that the organ may end a little outside of it.
+    pub rough: bool,
     /// x, y, 1 inside / 0 outside, stored pixels.
     pub points: Vec<[f32; 3]>,
     /// Words about it, for networks that read them.
@@ -157,9 +159,10 @@ impl PromptFile {
                 }
             }
             let points = e.points.iter().map(|p| p.map(|v| v as f32)).collect();
+            let rough = e.trace.is_some();
             let plane = (!picture).then_some(plane);
             let set = sets.entry(plane).or_insert_with(|| PromptSet { plane, ..PromptSet::default() });
-            set.prompts.push(Prompt { organ, named, slice, bounds, points, text: e.text.clone() });
+            set.prompts.push(Prompt { organ, named, slice, bounds, rough, points, text: e.text.clone() });
         }
         let mut sets: Vec<PromptSet> = sets.into_values().collect();
         sets.iter_mut().for_each(|set| set.prompts.sort_by_key(|p| (p.slice, p.organ)));
@@ -184,6 +187,10 @@ mod tests {
         assert_eq!(ok[0].prompts[0].organ.get(), 16);
         let by_text = resolve(r#"{"version":1,"prompts":[{"text":"both lungs","boxs":[1]}]}"#).unwrap();
         assert_eq!(by_text[0].prompts[0].organ.get(), 16);
+        let found = resolve(
+            r#"{"version":1,"prompts":[{"organ":"lungs","box":[1,2,9,9]},{"organ":"lungs","box":[1,2,9,9],"trace":{}}]}"#,
+        );
+        assert_eq!(found.unwrap()[0].prompts.iter().map(|p| p.rough).collect::<Vec<_>>(), [false, true]);
         let planes = r#"{"version":1,"prompts":[{"organ":"liver","plane":"sagittal","slice":3},{"organ":"aorta","slice":2},{"organ":"liver","slice":1}]}"#;
         let file: PromptFile = serde_json::from_str(planes).unwrap();
         let sets = file

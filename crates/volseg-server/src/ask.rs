@@ -167,6 +167,7 @@ impl Hints {
             named: organ.is_some(),
             slice: k,
             bounds,
+            rough: false,
             points,
             text: None,
         })

@@ -171,6 +171,7 @@ fn seeds(
                 named: organ.is_some(),
                 slice,
                 bounds,
+                rough: false,
                 points,
                 text: None,
             })
@@ -202,6 +203,7 @@ fn refine(
             named: organ.is_some(),
             slice,
             bounds: Some(bounds),
+            rough: true,
             points: Vec::new(),
             text: None,
         };
