@@ -6,7 +6,7 @@ independent count in this script (standard library and Pillow only).
         --organ breast_tumor --modality ultrasound --split run/split.json --part Test --mode organ
 
 Modes: organ, box (one box per component from the mask), points (three per component), chain (boxes and points from image and
-name alone). --scores writes the Dice of every picture. The split file is the one that
+name alone). --jitter J moves every side of a box by up to J of its size. --scores writes the Dice of every picture. The split file is the one that
 `volseg train prompt` wrote. Pictures whose mask is empty are counted apart: "nothing found" is right for them.
 """
 import argparse, json, os, pathlib, random, statistics, subprocess, sys, tempfile
@@ -20,11 +20,37 @@ p.add_argument("--modality", required=True)
 p.add_argument("--split", type=pathlib.Path)
 p.add_argument("--part", default="Test")
 p.add_argument("--mode", default="organ", choices=["organ", "box", "points", "chain"])
+p.add_argument("--jitter", type=float, default=0.0)
 p.add_argument("--model", default="embedded")
 p.add_argument("--limit", type=int)
 p.add_argument("--scores", type=pathlib.Path)
 p.add_argument("--threads", default="")
 a = p.parse_args()
+
+def boxes(truth, width, rng):
+    """A box around every 8-connected component of at least 10 pixels, its sides moved."""
+    left, found = {i for i, t in enumerate(truth) if t}, []
+    for i in sorted(left):
+        if i not in left:
+            continue
+        left.remove(i)
+        part, todo = [], [i]
+        while todo:
+            n = todo.pop()
+            part.append(n)
+            near = [n + dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1) if 0 <= n % width + dx < width]
+            near = [m for m in near if m in left]
+            left.difference_update(near)
+            todo += near
+        if len(part) < 10:
+            continue
+        xs, ys = [n % width for n in part], [n // width for n in part]
+        box = [min(xs), min(ys), max(xs) + 1, max(ys) + 1]
+        size, most = [box[2] - box[0], box[3] - box[1]], [width, len(truth) // width]
+        moved = [b + rng.uniform(-a.jitter, a.jitter) * size[k % 2] for k, b in enumerate(box)]
+        found.append([min(max(v, 0), most[k % 2]) for k, v in enumerate(moved)])
+    return found
+
 
 names = sorted(f.stem for f in (a.data / "images").glob("*.png"))
 if a.split:
@@ -44,6 +70,11 @@ with tempfile.TemporaryDirectory() as tmp:
             command += ["--threads", a.threads]
         if a.mode == "chain":
             command += ["--prompts", "chain"]
+        elif a.mode == "box" and a.jitter and any(truth):
+            moved = boxes(truth, Image.open(mask).width, random.Random(name))
+            given = pathlib.Path(tmp) / "prompts.json"
+            given.write_text(json.dumps({"version": 1, "prompts": [{"organ": a.organ, "box": b} for b in moved]}))
+            command += ["--prompts", str(given)]
         elif a.mode != "organ" and any(truth):
             kind = "boxes-from" if a.mode == "box" else "points-from"
             extra = ",n=3" if a.mode == "points" else ""

@@ -17,8 +17,7 @@ const MIN_IOU_SIZES: f32 = 0.35;
 /// that Dice (Lipton, Elkan, Naryanaswamy 2014), so below 0.5 where masks are uncertain.
 const ULTRASOUND_CUTS: [f32; 2] = [0.4, 0.45];
 /// How far outside of a box the middle of a mask's pixel may lie: a share of the box, and network pixels. A box that was given is
-/// near its organ's (validation part of BUSI: 0.912 to 0.916, with sides off by up to a twentieth 0.911 to 0.912); one that a program
-/// found is not (the same part by the saliency chain: 0.575, and 0.567 with the first margin).
+/// near its organ's; one that a program found is not (both margins measured: docs, model card).
 const GIVEN_MARGIN: (f32, f32) = (0.0, 0.5);
 const ROUGH_MARGIN: (f32, f32) = (0.1, 1.0);
 /// Logits are kept as 16-bit fixed point: this many steps a unit, so ±32 with steps of 0.001.

@@ -135,17 +135,24 @@ fn of_sample(
     Ok(item)
 }
 
+impl Judged {
+    /// The simulated annotator looks at four masks in whole.
+    pub(super) fn whole(masks: [Vec<u8>; CANDIDATES], truth: &[u8], flip: Option<u8>) -> Self {
+        let answer = Answer::from_iou(masks.each_ref().map(|m| iou(m, truth)), flip);
+        Self { pixels: None, masks, answer }
+    }
+
+    /// The mask that is liked best.
+    pub(super) fn best(&self) -> &Vec<u8> {
+        &self.masks[self.answer.order()[0]]
+    }
+}
+
 /// The simulated annotator looks at four masks, in whole or in each of `tiles * tiles` parts.
 pub(crate) fn judge(masks: [Vec<u8>; CANDIDATES], truth: &[u8], flip: Option<u8>, tiles: usize) -> Vec<Judged> {
     let side = (truth.len() as f64).sqrt() as usize;
-    let answer = |pixels: Option<&[u32]>| {
-        let part =
-            |m: &[u8]| pixels.map_or_else(|| m.to_vec(), |p| p.iter().map(|&i| m[i as usize]).collect::<Vec<_>>());
-        let truth = part(truth);
-        Answer::from_iou(std::array::from_fn(|k| iou(&part(&masks[k]), &truth)), flip)
-    };
     if tiles <= 1 {
-        return vec![Judged { pixels: None, answer: answer(None), masks }];
+        return vec![Judged::whole(masks, truth, flip)];
     }
     let n = tiles;
     let mut all = Vec::with_capacity(n * n);
@@ -158,7 +165,8 @@ pub(crate) fn judge(masks: [Vec<u8>; CANDIDATES], truth: &[u8], flip: Option<u8>
         if pixels.iter().all(|&i| masks.iter().all(|m| m[i as usize] == masks[0][i as usize])) {
             continue;
         }
-        let answer = answer(Some(&pixels));
+        let part = |m: &[u8]| pixels.iter().map(|&i| m[i as usize]).collect::<Vec<_>>();
+        let answer = Answer::from_iou(masks.each_ref().map(|m| iou(&part(m), &part(truth))), flip);
         all.push(Judged { pixels: Some(pixels), answer, masks: masks.clone() });
     }
     all

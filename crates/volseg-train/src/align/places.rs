@@ -3,7 +3,7 @@
 use super::item::{Item, Judged, judge};
 use super::search::{Pixels, Search};
 use crate::Error;
-use crate::preference::{Answer, CANDIDATES, candidates, iou, mask_at_half};
+use crate::preference::{CANDIDATES, candidates, mask_at_half};
 use volseg_geometry::PixelBox;
 use volseg_model::embedded::{Features, Network, PromptRow};
 
@@ -49,18 +49,13 @@ pub(super) fn judge_places(first: &Network, item: &Item, truth: &[u8], tiles: us
         // "Nothing there" is an answer too.
         search.add(Pixels::of(&vec![0; pixels]), EMPTY * total);
     }
-    let rank = |masks: [Vec<u8>; CANDIDATES]| {
-        let answer = Answer::from_iou(masks.each_ref().map(|m| iou(m, truth)), item.flip);
-        let best = masks[answer.order()[0]].clone();
-        (best, Judged { pixels: None, masks, answer })
-    };
     let mut judged = Vec::new();
     let mut best = own.clone();
     for round in 0..ROUNDS {
         let Some(shown) = search.ask() else { break };
-        let (liked, said) = rank(shown.each_ref().map(|p| p.mask(pixels)));
+        let said = Judged::whole(shown.each_ref().map(|p| p.mask(pixels)), truth, item.flip);
         search.hear(shown, said.answer.clone());
-        best = liked;
+        best.clone_from(said.best());
         judged.push(said);
         if round + 1 < ROUNDS {
             let near: Vec<PromptRow> = search.likely(PARENTS).iter().flat_map(|p| moved(p, side)).collect();
@@ -68,7 +63,8 @@ pub(super) fn judge_places(first: &Network, item: &Item, truth: &[u8], tiles: us
         }
     }
     let top = search.best().map_or_else(|| best.clone(), |p| p.mask(pixels));
-    let (best, said) = rank([search.vote(pixels), top, best, own]);
+    let said = Judged::whole([search.vote(pixels), top, best, own], truth, item.flip);
+    let best = said.best().clone();
     judged.push(said);
     if !best.contains(&1) {
         return Ok(judged);
@@ -145,6 +141,7 @@ mod tests {
     use super::super::item::read_slice;
     use super::super::retrain::best_parts;
     use super::*;
+    use crate::preference::iou;
     use volseg_model::Params;
     use volseg_model::embedded::Config;
 
@@ -165,7 +162,7 @@ mod tests {
         let truth: Vec<u8> = (0..32 * 32).map(|i| u8::from(i % 32 < 9 && (10..20).contains(&(i / 32)))).collect();
         let (net, item) = item(&truth);
         let judged = judge_places(&net, &item, &truth, 1).unwrap();
-        let best = |j: &Judged| iou(&j.masks[j.answer.order()[0]], &truth);
+        let best = |j: &Judged| iou(j.best(), &truth);
         let [.., first, second] = judged.as_slice() else { panic!("{} judgements", judged.len()) };
         assert!(best(first) >= iou(&mask_at_half(&item.reference), &truth) && best(second) >= best(first));
         assert_eq!(iou(&best_parts(&item.reference, &judged), &truth), best(second));

@@ -20,10 +20,9 @@ use volseg_model::embedded::Weights;
 pub(super) fn best_parts(z: &[f32], judged: &[Judged]) -> Vec<u8> {
     let mut mask = mask_at_half(z);
     for j in judged {
-        let [best, ..] = j.answer.order();
         match &j.pixels {
-            None => mask.clone_from(&j.masks[best]),
-            Some(part) => part.iter().for_each(|&i| mask[i as usize] = j.masks[best][i as usize]),
+            None => mask.clone_from(j.best()),
+            Some(part) => part.iter().for_each(|&i| mask[i as usize] = j.best()[i as usize]),
         }
     }
     mask
