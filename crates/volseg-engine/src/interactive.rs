@@ -4,6 +4,7 @@
 use crate::body::View;
 use crate::body::stack_of;
 use crate::pass::{self, ABSENT, Encoded, Question, STEPS};
+use crate::readings::ask;
 use crate::sam::{self, SamReading};
 use crate::segment::{decide_picture, organs_of};
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, Request, guess_modality};
@@ -200,12 +201,17 @@ impl OpenCase {
                     }
                     let organ = [prompt.organ];
                     let question = Question::Organs(&organ);
-                    // A picture's organ by name is asked once, not click by click: all its readings, as `segment` takes them.
                     let found = if view.is_read_twice() {
-                        pass::ask(network, &self.image.volume, view, 0, &question)?
+                        ask(network, &self.image.volume, view, 0, &question)?
                     } else {
                         pass::answer(network, encoded, view, &question)?
                     };
+                    return Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)));
+                }
+                // A picture gets the answer that `segment` gives, of all its readings.
+                if view.is_read_twice() {
+                    let prompts = [prompt.clone()];
+                    let found = ask(network, &self.image.volume, view, 0, &Question::Prompts(&prompts))?;
                     return Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)));
                 }
                 let (logits, iou) = pass::decode_one(network, encoded, view, prompt)?;

@@ -19,6 +19,7 @@ mod outputs;
 mod pass;
 mod planes;
 mod prompts;
+mod readings;
 mod report;
 mod request;
 mod sam;

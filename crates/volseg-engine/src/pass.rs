@@ -1,9 +1,9 @@
 //! The embedded network on one slice: read once, first masks of all organs, decoder rows for those that are there.
 
-use crate::body::{View, resize_about_middle};
+use crate::body::View;
+use crate::readings::ask;
 use crate::{Error, Prompt};
 use candle_core::Tensor;
-use std::collections::BTreeMap;
 use volseg_geometry::{AnyVolume, OrganId};
 use volseg_model::embedded::{Features, Network, PromptRow};
 
@@ -11,11 +11,6 @@ use volseg_model::embedded::{Features, Network, PromptRow};
 const MIN_FIRST_PIXELS: usize = 3;
 /// A mask whose predicted IoU is lower is taken as "nothing found".
 pub(crate) const MIN_IOU: f32 = 0.25;
-/// The same for the mean over readings at three sizes: about half of them must see what they trust.
-const MIN_IOU_SIZES: f32 = 0.35;
-/// Probabilities at which an ultrasound's mask is cut, by name and by prompts. The cut with the greatest expected Dice is half of
-/// that Dice (Lipton, Elkan, Naryanaswamy 2014), so below 0.5 where masks are uncertain.
-const ULTRASOUND_CUTS: [f32; 2] = [0.4, 0.45];
 /// How far outside of a box the middle of a mask's pixel may lie: a share of the box, and network pixels. A box that was given is
 /// near its organ's; one that a program found is not (both margins measured: docs, model card).
 const GIVEN_MARGIN: (f32, f32) = (0.0, 0.5);
@@ -48,8 +43,27 @@ pub(crate) struct Encoded {
     features: Features,
     /// First mask of every organ token: `side * side` logits.
     pub(crate) dense: Vec<Vec<f32>>,
-    /// Whether the network saw the slice with left and right exchanged. `dense` is as the slice is all the same.
-    mirrored: bool,
+    /// How it was seen. `dense` is not mirrored all the same.
+    seen: Seen,
+}
+
+/// How the network saw a slice.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Seen {
+    /// How many times as much of it along each side, about its middle.
+    pub(crate) zoom: f32,
+    /// Whether left and right were exchanged.
+    pub(crate) mirrored: bool,
+}
+
+impl Seen {
+    pub(crate) const PLAIN: Self = Self { zoom: 1.0, mirrored: false };
+
+    /// A position of the plain slice, in network pixels, as it was seen before any mirroring.
+    fn place(self, v: f32, side: usize) -> f32 {
+        let middle = side as f32 / 2.0;
+        middle + (v - middle) / self.zoom
+    }
 }
 
 impl Encoded {
@@ -63,21 +77,22 @@ impl Encoded {
 
 /// Reads a slice.
 pub(crate) fn encode(net: &Network, volume: &AnyVolume, view: &View, slice: usize) -> Result<Encoded, Error> {
-    read(net, view.input(volume, slice), false)
+    read(net, view.input(volume, slice), Seen::PLAIN)
 }
 
-fn read(net: &Network, mut input: Vec<f32>, mirrored: bool) -> Result<Encoded, Error> {
+/// Reads an input that shows a slice as `seen` says, but not mirrored yet.
+pub(crate) fn read(net: &Network, mut input: Vec<f32>, seen: Seen) -> Result<Encoded, Error> {
     let side = net.config.side;
-    if mirrored {
+    if seen.mirrored {
         let rows = input.chunks_exact(3 * side);
         input = rows.flat_map(|row| row.chunks_exact(3).rev()).flatten().copied().collect();
     }
     let (features, dense) = forward(net, input)?;
     let mut dense = dense.into_iter().next().unwrap_or_default();
-    if mirrored {
+    if seen.mirrored {
         dense.iter_mut().for_each(|d| mirror(d, side));
     }
-    Ok(Encoded { features, dense, mirrored })
+    Ok(Encoded { features, dense, seen })
 }
 
 /// First masks of a slice: `side * side` logits an organ token.
@@ -108,47 +123,6 @@ fn mirror_row(row: &mut PromptRow, side: usize) {
     }
 }
 
-/// Reads a slice and answers. Organs without an answer were not found. A picture is read a second time with left and right
-/// exchanged, and the answer is the mean of both: errors that are not the same on both sides fall out. An ultrasound asked by
-/// name is read at three sizes, six times in all: where one reading sees a lesion that the others do not, there is none. Odds of an
-/// ultrasound are scaled so that its cut ([`ULTRASOUND_CUTS`]) becomes 0.5.
-pub(crate) fn ask(
-    net: &Network,
-    volume: &AnyVolume,
-    view: &View,
-    slice: usize,
-    question: &Question<'_>,
-) -> Result<Vec<Answer>, Error> {
-    if !view.is_read_twice() {
-        return answer(net, &encode(net, volume, view, slice)?, view, question);
-    }
-    let by_name = matches!(question, Question::Organs(_));
-    let zooms: &[f32] = if by_name && view.is_read_at_sizes() { &[1.0, 0.8, 1.2] } else { &[1.0] };
-    let readings = 2.0 * zooms.len() as f32;
-    // By organ: sums of probabilities and predicted IoU; a reading that found nothing adds nothing.
-    let mut sums: BTreeMap<u8, (Vec<f32>, f32)> = BTreeMap::new();
-    for &zoom in zooms {
-        let input = view.zoomed_input(volume, slice, zoom);
-        for mirrored in [false, true] {
-            for a in decode(net, &read(net, input.clone(), mirrored)?, view, question)? {
-                let logits: Vec<f32> = a.logits.iter().map(|&l| f32::from(l) / STEPS).collect();
-                let logits = resize_about_middle(&logits, view.side, 1.0 / zoom, f32::from(ABSENT) / STEPS);
-                let (sum, iou) = sums.entry(a.organ).or_insert_with(|| (vec![0.0; logits.len()], 0.0));
-                sum.iter_mut().zip(&logits).for_each(|(s, l)| *s += 1.0 / (1.0 + (-l).exp()));
-                *iou += a.iou;
-            }
-        }
-    }
-    let trusted = if zooms.len() > 1 { MIN_IOU_SIZES } else { MIN_IOU };
-    let logit = |p: f32| (p / (1.0 - p)).ln();
-    let cut = if view.is_read_at_sizes() { logit(ULTRASOUND_CUTS[usize::from(!by_name)]) } else { 0.0 };
-    let mean = |(organ, (sum, iou)): (u8, (Vec<f32>, f32))| {
-        let logits: Vec<f32> = sum.iter().map(|s| logit(s / readings) - cut).collect();
-        Answer { organ, logits: fixed_point(&logits), iou: iou / readings }
-    };
-    Ok(found(sums.into_iter().map(mean).collect(), question, trusted))
-}
-
 /// [`ask`] for several slices of a volume that are read, and whose rows are decoded, together. The answers are the same.
 pub(crate) fn ask_all(
     net: &Network,
@@ -161,12 +135,12 @@ pub(crate) fn ask_all(
     }
     let (features, dense) = forward(net, slices.iter().flat_map(|(s, _)| view.input(volume, *s)).collect())?;
     let asked: Vec<_> = dense.iter().map(Vec::as_slice).zip(slices.iter().map(|(_, question)| question)).collect();
-    let answers = decode_all(net, &features, false, view, &asked)?;
+    let answers = decode_all(net, &features, Seen::PLAIN, view, &asked)?;
     Ok(answers.into_iter().zip(slices).map(|(a, (_, question))| found(a, question, MIN_IOU)).collect())
 }
 
 /// What counts as found: an organ asked for by name needs a mask that the network trusts.
-fn found(mut answers: Vec<Answer>, question: &Question<'_>, trusted: f32) -> Vec<Answer> {
+pub(crate) fn found(mut answers: Vec<Answer>, question: &Question<'_>, trusted: f32) -> Vec<Answer> {
     answers.retain(|a| matches!(question, Question::Prompts(_)) || a.iou >= trusted);
     answers
 }
@@ -181,7 +155,7 @@ pub(crate) fn decode_one(
     let device = |e: candle_core::Error| Error::Model(e.into());
     let row = prompt_row(view, prompt, &encoded.dense);
     let bounds = row.bounds.filter(|_| row.prior.is_none());
-    debug_assert!(!encoded.mirrored, "rows of one slice are asked of a plain reading");
+    debug_assert!(encoded.seen == Seen::PLAIN, "rows of one slice are asked of a plain reading");
     let decoded = net.decoder.forward(&encoded.features, &[row])?;
     let logits = decoded.logits.flatten_all().and_then(|l| l.to_vec1::<f32>()).map_err(device)?;
     let iou = decoded.iou.to_vec1::<f32>().map_err(device)?.first().copied().unwrap_or_default();
@@ -192,7 +166,7 @@ pub(crate) fn decode_one(
     Ok((fixed, iou))
 }
 
-fn fixed_point(logits: &[f32]) -> Vec<i16> {
+pub(crate) fn fixed_point(logits: &[f32]) -> Vec<i16> {
     logits.iter().map(|l| (l * STEPS).clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16).collect()
 }
 
@@ -206,9 +180,14 @@ pub(crate) fn answer(
     Ok(found(decode(net, encoded, view, question)?, question, MIN_IOU))
 }
 
-/// Masks for all rows of a question, trusted or not.
-fn decode(net: &Network, encoded: &Encoded, view: &View, question: &Question<'_>) -> Result<Vec<Answer>, Error> {
-    let one = decode_all(net, &encoded.features, encoded.mirrored, view, &[(&encoded.dense, question)])?;
+/// Masks for all rows of a question, trusted or not, where the slice was seen: not mirrored, but at its zoom.
+pub(crate) fn decode(
+    net: &Network,
+    encoded: &Encoded,
+    view: &View,
+    question: &Question<'_>,
+) -> Result<Vec<Answer>, Error> {
+    let one = decode_all(net, &encoded.features, encoded.seen, view, &[(&encoded.dense, question)])?;
     Ok(one.into_iter().flatten().collect())
 }
 
@@ -216,7 +195,7 @@ fn decode(net: &Network, encoded: &Encoded, view: &View, question: &Question<'_>
 fn decode_all(
     net: &Network,
     features: &Features,
-    mirrored: bool,
+    seen: Seen,
     view: &View,
     slices: &[(&[Vec<f32>], &Question<'_>)],
 ) -> Result<Vec<Vec<Answer>>, Error> {
@@ -241,7 +220,13 @@ fn decode_all(
             }
             Question::Prompts(list) => {
                 for p in *list {
-                    rows.push(PromptRow { image, ..prompt_row(view, p, dense) });
+                    let mut row = PromptRow { image, ..prompt_row(view, p, dense) };
+                    // A first mask and its box stand where they were seen already.
+                    if let (Some(given), true) = (&mut row.bounds, p.bounds.is_some()) {
+                        *given = given.map(|v| seen.place(v, side));
+                    }
+                    row.points.iter_mut().flat_map(|p| &mut p[..2]).for_each(|v| *v = seen.place(*v, side));
+                    rows.push(row);
                     asked.push((p.organ.get(), margin(p)));
                 }
             }
@@ -251,7 +236,7 @@ fn decode_all(
     if rows.is_empty() {
         return Ok(all);
     }
-    if mirrored {
+    if seen.mirrored {
         rows.iter_mut().for_each(|r| mirror_row(r, side));
     }
     let decoded = net.decoder.forward(features, &rows)?;
@@ -264,7 +249,7 @@ fn decode_all(
         if let (true, Some(b)) = (by_prompt, row.bounds) {
             keep_inside(&mut fixed, b, *margin, side);
         }
-        if mirrored {
+        if seen.mirrored {
             mirror(&mut fixed, side);
         }
         // Several prompts of one organ on a slice are one mask.
