@@ -4,7 +4,8 @@
 # Python with Pillow. A stopped run goes on where it was; finished folds are not done again.
 #   scripts/train_folds.sh BUSI_DIR CXR_DIR OUT_DIR STEPS [options of volseg, such as --device cuda or --threads 1]
 # In the environment: FOLDS (5), ONLY ("0 1": these folds alone), MODES ("organ box chain"), LIMIT (score so many pictures only),
-# VOLSEG (the program), BATCH ("5 3": ultrasounds and X-rays a step), COARSE (steps at 64 px before STEPS at 128 px: a quarter of the time each).
+# VOLSEG (the program), BATCH ("5 3": ultrasounds and X-rays a step), SIDE (128: pixels of the network's input; a step at 64 takes a
+# quarter of the time).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 busi=$1 cxr=$2 out=$3 steps=$4
@@ -21,19 +22,16 @@ for fold in ${ONLY:-$(seq 0 $((folds - 1)))}; do
     run=$out/fold$fold
     mkdir -p "$run"
     split="split = { seed = 0, fold = $fold, folds = $folds, validation = 0.1 }"
-    # $1: steps, $2: greatest learning rate, $3: side, $4: weights to begin with
-    config() {
-        cat <<TOML
-steps = $1
-learning_rate = $2
+    cat >"$run/folds.toml" <<TOML
+steps = $steps
+learning_rate = 0.001
 save_every = 100
 validate_every = 500
 rows_picture = 2
 seed = 3
-${4:+start_from = \"$4\"}
 
 [model]
-side = $3
+side = ${SIDE:-128}
 
 [[pictures]]
 path = "$busi"
@@ -50,22 +48,11 @@ organ = "lungs"
 batch = $cxr_batch
 $split
 TOML
-    }
-    # $1: folder, $2 to $5 as above; the rest: options of volseg
-    train() {
-        local to=$1 resume=
-        [[ -e $to/trained ]] && return
-        mkdir -p "$to"
-        config "$2" "$3" "$4" "$5" >"$to/folds.toml"
-        [[ -e $to/checkpoint.safetensors ]] && resume=--resume
-        "$volseg" train prompt --config "$to/folds.toml" --out "$to" $resume "${@:6}"
-        touch "$to/trained"
-    }
-    if [[ -n ${COARSE:-} ]]; then
-        train "$run/coarse" "$COARSE" 0.001 64 "" "$@"
-        train "$run" "$steps" 0.0005 128 "$run/coarse/model.safetensors" "$@"
-    else
-        train "$run" "$steps" 0.001 128 "" "$@"
+    if [[ ! -e $run/trained ]]; then
+        resume=
+        [[ -e $run/checkpoint.safetensors ]] && resume=--resume
+        "$volseg" train prompt --config "$run/folds.toml" --out "$run" $resume "$@"
+        touch "$run/trained"
     fi
     for mode in ${MODES:-organ box chain}; do
         for set in "$busi breast_tumor ultrasound" "$cxr lungs xray"; do

@@ -143,8 +143,14 @@ fn a_run_is_gone_on_with_or_left_alone() {
         assert!(refused(stage, "run", &[]).contains("--resume"), "{stage}");
     }
     assert!(before == held());
-    run("prompt", "run", &["--resume", "--set", "steps=3"]).success();
+    let longer = run("prompt", "run", &["--resume", "--set", "steps=3"]).success().get_output().clone();
+    assert!(String::from_utf8(longer.stderr).unwrap().contains("steps was 2, is 3"));
     assert!(before != held());
+    let before = held();
+    let other = run("prompt", "run", &["--resume", "--set", "steps=3", "--set", "seed=9"]).failure();
+    let said = String::from_utf8(other.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("seed was") && said.contains("is 9") && !said.contains("steps was"), "{said}");
+    assert!(before == held());
     assert!(refused("prompt", "prompt.toml", &[]).contains("expected a folder"));
 }
 

@@ -84,6 +84,8 @@ impl Judgement {
             return Err(bad(format!("{size} bytes, at most {MAX_FILE_BYTES} are read")));
         }
         let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+        // Some editors write a byte order mark.
+        let text = text.trim_start_matches('\u{feff}');
         let lines = text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty());
         lines.map(|(n, line)| Self::parse(line).map_err(|e| bad(format!("line {}: {e}", n + 1)))).collect()
     }

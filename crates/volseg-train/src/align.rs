@@ -25,7 +25,7 @@ use crate::optimizer::AdamW;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::preference::candidates;
 use crate::sample::Sample;
-use crate::split;
+use crate::split::Parts;
 use crate::stage1::{draw_ct, read_weights};
 use crate::step;
 use crate::volumes::CtVolume;
@@ -93,10 +93,7 @@ pub fn train_align(
     progress: &mut dyn Progress,
 ) -> Result<Alignment, Error> {
     config.check()?;
-    let io = |what: &str| {
-        let what = format!("{what} in {}", out.display());
-        move |source| Error::Io { what, source }
-    };
+    checkpoint::same_settings(out, resume, config, progress)?;
     let weights = match &config.model {
         Some(path) => read_weights(path)?,
         None => Weights::from_bytes(SHIPPED)?,
@@ -129,8 +126,7 @@ pub fn train_align(
             state
         }
         None => {
-            let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
-            std::fs::write(out.join("config.toml"), text).map_err(io("write config.toml"))?;
+            checkpoint::write_settings(out, config)?;
             let before = validate(&student, &data)?;
             progress.line(&format!(
                 "epoch 0: validation Dice {:.4} (at {:.1}: {:.4})",
@@ -234,22 +230,19 @@ struct Data {
 
 fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Progress) -> Result<Data, Error> {
     let mut all: Vec<(u64, Picture)> = Vec::new();
-    let mut parts = std::collections::BTreeMap::new();
+    let mut parts = Parts::default();
     for set in &config.pictures {
         let mut pictures = load_pictures(set)?;
         if config.prompts.reads_text() {
             attach_texts(&mut pictures, set)?;
         }
-        let names: std::collections::BTreeMap<String, String> =
-            pictures.iter().map(|p| (p.name.clone(), format!("{:?}", p.part))).collect();
-        parts.insert(set.organ.clone(), names);
+        parts.add(set, &pictures);
         let place = all.len() as u64;
         all.extend((place..).zip(pictures));
     }
     let cts = config.cts.as_ref().map(Cts::find).transpose()?;
     if let Some(cts) = &cts {
-        let of_cts = cts.parts().into_iter().map(|(name, part)| (name.to_owned(), part));
-        parts.insert("cts".into(), of_cts.collect());
+        parts.add_cts(cts);
     }
     let items = |part: Part| -> Result<Vec<Item>, Error> {
         let of = all.par_iter().filter(|(_, p)| p.part == part && (part != Part::Validation || p.mask.contains(&1)));
@@ -315,7 +308,7 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
             "retrain is for pictures: a slice of a CT would be learned with its own labels".into(),
         ));
     }
-    split::leave(out, &parts)?;
+    parts.leave(out)?;
     Ok(Data { labelled, unannotated, volumes, validation, ranked })
 }
 

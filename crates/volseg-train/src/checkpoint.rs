@@ -4,10 +4,11 @@ mod by_step;
 
 pub(crate) use by_step::{begin, draw_curves, save};
 
-use crate::Error;
 use crate::curves::Line;
 use crate::optimizer::AdamW;
+use crate::{Error, Progress};
 use candle_core::{Device, Tensor, Var};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -30,6 +31,81 @@ pub(crate) fn damaged(e: &candle_core::Error) -> Error {
         "is damaged ({}); start again without --resume",
         cause.lines().next().unwrap_or_default()
     ))
+}
+
+/// Settings that a run may go on with at other values: how long it runs and how often it looks.
+const MAY_CHANGE: [&str; 5] = ["steps", "epochs", "patience", "save_every", "validate_every"];
+
+/// Refuses to go on with other settings than the run in `out` began with: what it wrote would say what is not so. Of those that may
+/// change it tells, and writes `config.toml` anew.
+///
+/// # Errors
+/// [`Error::Config`] naming the keys that differ.
+pub(crate) fn same_settings<C: Serialize + DeserializeOwned>(
+    out: &Path,
+    resume: bool,
+    config: &C,
+    progress: &mut dyn Progress,
+) -> Result<(), Error> {
+    if !resume || !has_checkpoint(out) {
+        return Ok(());
+    }
+    let Ok(text) = std::fs::read_to_string(out.join("config.toml")) else { return Ok(()) };
+    let bad = |e: toml::ser::Error| Error::Config(e.to_string());
+    // Read as a configuration, keys that are younger than the run have their defaults.
+    let began = match toml::from_str::<C>(&text) {
+        Ok(began) => toml::Value::try_from(began).map_err(bad)?,
+        Err(_) => toml::from_str(&text).map_err(|e| Error::Config(format!("config.toml in {}: {e}", out.display())))?,
+    };
+    let mut changed = Vec::new();
+    differences("", Some(&began), Some(&toml::Value::try_from(config).map_err(bad)?), &mut changed);
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let may = |c: &String| MAY_CHANGE.iter().any(|key| c.starts_with(&format!("{key} was ")));
+    if changed.iter().all(may) {
+        progress.line(&format!("going on with other settings than the run began with: {}", changed.join(", ")));
+        return write_settings(out, config);
+    }
+    changed.retain(|c| !may(c));
+    Err(Error::Config(format!(
+        "the run in {} began with other settings ({}); --resume goes on with the same ones, and a new run wants another folder",
+        out.display(),
+        changed.join(", ")
+    )))
+}
+
+/// Leaves the configuration as run in the folder of a run.
+///
+/// # Errors
+/// A file that cannot be written.
+pub(crate) fn write_settings(out: &Path, config: &impl Serialize) -> Result<(), Error> {
+    let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
+    std::fs::write(out.join("config.toml"), text)
+        .map_err(|source| Error::Io { what: format!("write config.toml in {}", out.display()), source })
+}
+
+/// Dotted keys at which two configurations differ, with both values.
+fn differences(key: &str, a: Option<&toml::Value>, b: Option<&toml::Value>, found: &mut Vec<String>) {
+    use toml::Value::{Array, Table};
+    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match (a, b) {
+        (Some(Table(a)), Some(Table(b))) => {
+            for name in a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))) {
+                differences(&below(name), a.get(name), b.get(name), found);
+            }
+        }
+        (Some(Array(a)), Some(Array(b))) if a.len() == b.len() => {
+            for (n, (a, b)) in a.iter().zip(b).enumerate() {
+                differences(&below(&n.to_string()), Some(a), Some(b), found);
+            }
+        }
+        _ if a == b => {}
+        _ => {
+            let text = |v: Option<&toml::Value>| v.map_or("nothing".into(), ToString::to_string);
+            found.push(format!("{key} was {}, is {}", text(a), text(b)));
+        }
+    }
 }
 
 /// Sets every variable to its weight in a checkpoint.
@@ -108,16 +184,20 @@ impl State {
             let step = map.get(&format!("step/{n}")).ok_or_else(|| bad("has no step".into()))?.to_vec1::<u32>()?;
             adam.restore(variables, &map, step.first().copied().unwrap_or(0) as usize)?;
         }
-        // Lines of an epoch that the checkpoint does not know are written again. The text stays as it was, digit by digit.
-        let log = std::fs::read_to_string(out.join(LOG)).map_err(failed)?;
-        let known = |line: &&str| {
-            let record = serde_json::from_str::<serde_json::Value>(line).ok();
-            record.and_then(|r| r["epoch"].as_u64()).is_some_and(|e| e <= state.epoch as u64)
-        };
-        let kept: String = log.lines().filter(known).map(|l| format!("{l}\n")).collect();
-        std::fs::write(out.join(LOG), kept).map_err(failed)?;
+        forget_later(out, "epoch", state.epoch)?;
         Ok(Some(state))
     }
+}
+
+/// Lines of the log behind what the checkpoint knows are written again. The others stay as they were, digit by digit.
+fn forget_later(out: &Path, count: &str, known: usize) -> Result<(), Error> {
+    let log = std::fs::read_to_string(out.join(LOG)).map_err(failed)?;
+    let is_known = |line: &&str| {
+        let record = serde_json::from_str::<serde_json::Value>(line).ok();
+        record.and_then(|r| r[count].as_u64()).is_some_and(|n| n <= known as u64)
+    };
+    let kept: String = log.lines().filter(is_known).map(|l| format!("{l}\n")).collect();
+    std::fs::write(out.join(LOG), kept).map_err(failed)
 }
 
 fn failed(source: std::io::Error) -> Error {
@@ -146,4 +226,43 @@ pub(crate) fn lines(out: &Path) -> Result<Vec<Line>, Error> {
         (key.to_owned(), points.collect::<Vec<_>>())
     };
     Ok(vec![line("loss"), line("validation"), line("tuned")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TrainConfig;
+
+    #[test]
+    fn a_run_goes_on_with_its_own_settings_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let text = "seed = 2\n[[pictures]]\npath = \"p\"\nmodality = \"xray\"\norgan = \"lungs\"\n";
+        struct Said(Vec<String>);
+        impl Progress for Said {
+            fn line(&mut self, text: &str) {
+                self.0.push(text.to_owned());
+            }
+        }
+        let mut said = Said(Vec::new());
+        let parse = |changes: &[&str]| {
+            TrainConfig::parse(text, &changes.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>()).unwrap()
+        };
+        let began = parse(&[]);
+        // A run of an earlier version: keys that it did not know are missing.
+        std::fs::write(out.join("config.toml"), text).unwrap();
+        assert!(same_settings(out, true, &parse(&["seed=3"]), &mut said).is_ok(), "there is no checkpoint");
+        std::fs::write(out.join(FILE), b"").unwrap();
+        assert!(same_settings(out, true, &began, &mut said).is_ok() && said.0.is_empty());
+        assert!(same_settings(out, false, &parse(&["seed=3"]), &mut said).is_ok());
+        let other = parse(&["seed=3", "pictures.0.split.seed=1", "pictures.0.split.validation=0.1", "steps=9"]);
+        let error = same_settings(out, true, &other, &mut said).unwrap_err().to_string();
+        assert!(error.contains("seed was 2, is 3") && error.contains("pictures.0.split was nothing"), "{error}");
+        assert!(!error.contains("steps was"), "{error}");
+        // Longer is no other run.
+        let longer = parse(&["steps=9"]);
+        same_settings(out, true, &longer, &mut said).unwrap();
+        assert!(said.0.concat().contains("steps was 2000, is 9"), "{:?}", said.0);
+        assert!(std::fs::read_to_string(out.join("config.toml")).unwrap().contains("steps = 9"));
+    }
 }

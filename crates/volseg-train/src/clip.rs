@@ -11,7 +11,7 @@ use crate::Progress;
 use crate::checkpoint::{self, begin, draw_curves, log, save};
 use crate::optimizer::Stepper;
 use crate::pictures::{Part, load_pictures};
-use crate::split;
+use crate::split::Parts;
 use crate::volumes;
 use crate::{Error, Random};
 use candle_core::{Tensor, Var};
@@ -40,6 +40,7 @@ pub fn train_clip(
     resume: bool,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
+    checkpoint::same_settings(out, resume, config, progress)?;
     let vocabulary = vocabulary();
     let words = WordPieces::new(&vocabulary)?;
     let mut model = config.model.clone();
@@ -85,7 +86,8 @@ pub fn train_clip(
         adam.update(&variables, &shares, config.rate(step), config.weight_decay, config.average)?;
         recent.push(losses);
         let done = adam.step();
-        if done % 25 == 0 || done == config.steps {
+        // Also where a checkpoint is written: a run that goes on from there has the same lines.
+        if done % 25 == 0 || done % config.save_every == 0 || done == config.steps {
             let mut mean = Losses::default();
             recent.iter().for_each(|l| mean.add(l, 1.0 / recent.len() as f32));
             let each = began.elapsed().as_secs_f64() / (done - first) as f64;
@@ -168,15 +170,14 @@ fn load(
 ) -> Result<(Vec<(usize, Vec<Source>)>, Vec<View>), Error> {
     let side = model.image_size;
     let mut train: Vec<(usize, Vec<Source>)> = Vec::new();
-    let (mut check, mut parts) = (Vec::new(), BTreeMap::new());
+    let (mut check, mut parts) = (Vec::new(), Parts::default());
     let mut random = Random::at(&[config.seed, 11]);
     for set in &config.pictures {
         let all = load_pictures(set)?;
         let count = |part| all.iter().filter(|p| p.part == part).count();
         let (a, b, c) = (count(Part::Train), count(Part::Validation), count(Part::Test));
         progress.line(&format!("{}: {a} pictures to train on, {b} to validate, {c} kept for the test", set.organ));
-        let names: BTreeMap<&str, String> = all.iter().map(|p| (p.name.as_str(), format!("{:?}", p.part))).collect();
-        parts.insert(set.organ.clone(), serde_json::json!(names));
+        parts.add(set, &all);
         for p in all.iter().filter(|p| p.part == Part::Validation).take(64) {
             check.push(Source::picture(p).view(0, side, false, &mut random));
         }
@@ -196,7 +197,7 @@ fn load(
     if train.iter().all(|(batch, sources)| *batch == 0 || sources.is_empty()) {
         return Err(Error::Data("there is nothing to train on; see `split`, `labelled` and `volumes`".into()));
     }
-    split::leave(out, &parts)?;
+    parts.leave(out)?;
     Ok((train, check))
 }
 

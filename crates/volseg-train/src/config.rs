@@ -2,6 +2,7 @@ mod read;
 
 pub(crate) use read::{read_table, typed};
 
+use crate::asked::text_length;
 use crate::{Asked, Error};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -141,6 +142,40 @@ pub struct SplitRule {
     pub folds: usize,
 }
 
+/// Most images of a step, and most prompt rows of an image: beyond lies a slip of the finger, and memory that no machine has.
+pub(crate) const MOST_BATCH: usize = 4096;
+const MOST_ROWS: usize = 256;
+/// The greatest organ id that stage 1 teaches: a network has a token for each.
+const TAUGHT: usize = 17;
+
+/// Refuses shares of a training part that are none.
+fn check_shares(labelled: f32, unannotated: f32) -> Result<(), Error> {
+    let share = |v: f32| (0.0..=1.0).contains(&v);
+    if share(labelled) && share(unannotated) && labelled + unannotated <= 1.0 + 1e-5 {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "labelled {labelled} and unannotated {unannotated}: expected shares that are 1 at most together"
+    )))
+}
+
+/// Refuses sets whose numbers cannot be meant.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(crate) fn check_sets(
+    pictures: &[PictureSet],
+    cts: Option<&CtSet>,
+    phantoms: Option<&PhantomSet>,
+) -> Result<(), Error> {
+    let batches = pictures.iter().map(|p| p.batch).chain(cts.map(|c| c.batch)).chain(phantoms.map(|p| p.batch));
+    if let Some(batch) = batches.into_iter().find(|&b| b > MOST_BATCH) {
+        return Err(Error::Config(format!("batch {batch}: expected at most {MOST_BATCH}")));
+    }
+    pictures.iter().try_for_each(|p| check_shares(p.labelled, p.unannotated))?;
+    cts.map_or(Ok(()), |c| check_shares(c.labelled, c.unannotated))
+}
+
 impl SplitRule {
     /// Refuses shares and folds that cannot be meant, and more folds than groups.
     ///
@@ -220,19 +255,41 @@ impl TrainConfig {
         }
         if let Some(prompts) = config.prompts {
             prompts.check(&config.pictures)?;
-            if prompts.reads_text() && config.model.text.is_none() {
-                return Err(Error::Config(format!(
-                    "prompts = {prompts:?} needs model.text, the length of a text's feature"
-                )));
-            }
         }
+        let reads = config.prompts.is_some_and(Asked::reads_text).then(text_length).transpose()?;
+        if reads != config.model.text {
+            return Err(Error::Config(match reads {
+                Some(n) => format!("prompts that have a text need model.text = {n}, the length of a text's feature"),
+                None => "model.text is for prompts = \"text\" or \"text-and-given-box\": leave it out".into(),
+            }));
+        }
+        if config.model.channels != 3 || config.model.organs < TAUGHT {
+            return Err(Error::Config(format!(
+                "model.channels {}, model.organs {}: expected 3 (a slice and those beside it) and {TAUGHT} or more",
+                config.model.channels, config.model.organs
+            )));
+        }
+        let rows = |n| (1..=MOST_ROWS).contains(&n);
+        if !rows(config.rows_ct) || !rows(config.rows_picture) {
+            return Err(Error::Config(format!(
+                "rows_ct {}, rows_picture {}: expected 1 to {MOST_ROWS}",
+                config.rows_ct, config.rows_picture
+            )));
+        }
+        check_sets(&config.pictures, config.cts.as_ref(), config.phantoms.as_ref())?;
         let batch = config.pictures.iter().map(|p| p.batch).sum::<usize>()
             + config.phantoms.as_ref().map_or(0, |p| p.batch)
             + config.cts.as_ref().map_or(0, |c| c.batch);
-        if batch == 0 || config.steps == 0 || !(0.0..1.0).contains(&config.average) || !config.learning_rate.is_finite()
+        let positive = |v: f32| v.is_finite() && v > 0.0;
+        if batch == 0
+            || [config.steps, config.save_every, config.validate_every].contains(&0)
+            || !(0.0..1.0).contains(&config.average)
+            || !positive(config.learning_rate)
+            || !(positive(config.weight_decay) || config.weight_decay == 0.0)
         {
             return Err(Error::Config(
-                "steps and `batch` of at least one set must be positive, average in 0..1, learning_rate finite".into(),
+                "steps, save_every, validate_every, learning_rate and `batch` of at least one set must be positive, average in 0..1, weight_decay not negative"
+                    .into(),
             ));
         }
         Ok(config)
@@ -253,5 +310,31 @@ mod tests {
         let prompts = |c: &[&str]| TrainConfig::parse(text, &c.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>());
         assert!(prompts(&["prompts=text"]).unwrap_err().to_string().contains("model.text"));
         assert_eq!(prompts(&["prompts=text", "model.text=64"]).unwrap().model.text, Some(64));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_before_data_is_read() {
+        let text = "[[pictures]]\npath = \"p\"\nmodality = \"xray\"\norgan = \"lungs\"\n";
+        assert!(TrainConfig::parse(text, &[]).is_ok());
+        for (change, says) in [
+            ("learning_rate=0.0", "learning_rate"),
+            ("learning_rate=-0.1", "learning_rate"),
+            ("weight_decay=-1.0", "weight_decay"),
+            ("save_every=0", "save_every"),
+            ("rows_picture=0", "rows_picture"),
+            ("rows_ct=1000000", "rows_ct"),
+            ("pictures.0.batch=100000000", "batch"),
+            ("pictures.0.labelled=1.5", "labelled 1.5"),
+            ("pictures.0.unannotated=-0.7", "unannotated"),
+            ("pictures.0.unannotated=0.7", "at most together"),
+            ("model.channels=1", "model.channels"),
+            ("model.organs=5", "17"),
+            ("model.text=32", "model.text"),
+        ] {
+            let error = TrainConfig::parse(text, &[change.into()]).unwrap_err().to_string();
+            assert!(error.contains(says), "{change}: {error}");
+        }
+        let error = TrainConfig::parse("[[phantoms]]\nvolumes = 1\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("[phantoms]"), "{error}");
     }
 }

@@ -49,20 +49,15 @@ impl Cts {
             return Err(bad("`labels` names no organ of a CT".into()));
         }
         let is_ct = |c: &Case| !is_amos_mr(&c.name);
-        let mut training = dataset::listed(&file, &json, "training")?;
+        dataset::refuse_mr(&json)?;
+        let mut training = dataset::training(&file, &json)?;
         training.retain(is_ct);
         training.sort_by(|a, b| a.name.cmp(&b.name));
         if training.is_empty() {
             return Err(bad("`training` lists no CT".into()));
         }
-        let mut test = Vec::new();
-        for key in ["validation", "test"] {
-            // A list of images without labels is for a server to score.
-            if test.is_empty() && json[key].as_array().is_some_and(|l| l.iter().all(|e| e["label"].is_string())) {
-                test = dataset::listed(&file, &json, key)?;
-                test.retain(is_ct);
-            }
-        }
+        let mut test = dataset::test(&file, &json)?;
+        test.retain(is_ct);
         let mut rule = set.split;
         if !test.is_empty() {
             rule.test = 0.0;
@@ -79,8 +74,8 @@ impl Cts {
     }
 
     /// Name of every case and its part, as `split.json` has them.
-    pub(crate) fn parts(&self) -> BTreeMap<&str, String> {
-        self.cases.iter().map(|(c, p)| (c.name.as_str(), format!("{p:?}"))).collect()
+    pub(crate) fn parts(&self) -> BTreeMap<String, String> {
+        self.cases.iter().map(|(c, p)| (c.name.clone(), format!("{p:?}"))).collect()
     }
 
     /// An image and its labels as organ ids, on one grid.
@@ -98,6 +93,7 @@ impl Cts {
             if stored.dim() != dim {
                 return Err(Error::Data(format!("{}: image is {dim:?}, labels are {:?}", case.name, stored.dim())));
             }
+            dataset::same_place(&case.name, image.volume.affine(), stored.affine(), dim)?;
             for (l, id) in labels.voxels_mut().iter_mut().enumerate() {
                 if let Some(organ) = self.ids.get(&stored.view().id(l)) {
                     *id = *organ;
@@ -128,16 +124,22 @@ fn names(json: &serde_json::Value) -> Result<BTreeMap<u16, u8>, String> {
     let labels = json["labels"].as_object().ok_or("`labels` is no table of names")?;
     let mut ids = BTreeMap::new();
     for (key, value) in labels {
-        let pair = match value {
-            serde_json::Value::String(name) => key.parse().ok().zip(Some(name)),
-            _ => value.as_u64().and_then(|id| u16::try_from(id).ok()).zip(Some(key)),
+        let id = |v: &serde_json::Value| v.as_u64().and_then(|id| u16::try_from(id).ok());
+        // A region of nnU-Net 2 is a list: an organ with the lesion in it.
+        let pair: Option<(Vec<u16>, &String)> = match value {
+            serde_json::Value::String(name) => key.parse().ok().map(|id| (vec![id], name)),
+            serde_json::Value::Array(several) => several.iter().map(id).collect::<Option<_>>().map(|ids| (ids, key)),
+            _ => id(value).map(|id| (vec![id], key)),
         };
-        let (id, name): (u16, &String) =
-            pair.ok_or_else(|| format!("`labels`: {key}: {value} is no id with a name"))?;
-        if let Ok(organ) = name.parse::<OrganId>()
-            && organ.get() < CT_ORGANS_END
-        {
-            ids.insert(id, organ.get());
+        let (several, name) = pair.ok_or_else(|| format!("`labels`: {key}: {value} is no id with a name"))?;
+        let Ok(organ) = name.parse::<OrganId>() else { continue };
+        if organ.get() >= CT_ORGANS_END {
+            continue;
+        }
+        for id in several {
+            if ids.insert(id, organ.get()).is_some_and(|before| before != organ.get()) {
+                return Err(format!("`labels`: {id} belongs to {name} and to another organ"));
+            }
         }
     }
     Ok(ids)
@@ -197,6 +199,12 @@ mod tests {
         assert_eq!((liver.organs.len(), liver.ids.get(&1)), (1, Some(&6)));
         let error = Cts::find(&set(folder.path(), &["liver", "aorta"])).err().unwrap().to_string();
         assert!(error.contains("aorta"), "{error}");
+        json["labels"] = json!({"background": 0, "liver": [1, 2], "tumor": 2});
+        write(&json);
+        assert_eq!(Cts::find(&set(folder.path(), &[])).unwrap().ids, BTreeMap::from([(1, 6), (2, 6)]));
+        json["labels"] = json!({"liver": [1, 2], "spleen": 2});
+        write(&json);
+        assert!(Cts::find(&set(folder.path(), &[])).err().unwrap().to_string().contains("another organ"));
         json["labels"] = json!({"1": "lungs"});
         write(&json);
         assert!(Cts::find(&set(folder.path(), &[])).err().unwrap().to_string().contains("no organ"));

@@ -11,9 +11,10 @@ use volseg_preview::Canvas;
 /// One named line: (step, value).
 pub(crate) type Line = (String, Vec<(f32, f32)>);
 
-/// Draws losses and scores over steps as a PNG.
+/// Draws losses and scores over steps as a PNG, from 0 to the greatest value (at least 1).
 pub(crate) fn draw(path: &Path, lines: &[Line], x_name: &str) -> Result<(), Error> {
-    draw_within(path, lines, x_name, [0.0, 1.5])
+    let finite = lines.iter().flat_map(|l| &l.1).map(|p| p.1).filter(|v| v.is_finite());
+    draw_within(path, lines, x_name, [0.0, 1.02 * finite.fold(1.0, f32::max)])
 }
 
 /// Draws lines of values as a PNG; values outside `range` are drawn at its edge.

@@ -1,9 +1,13 @@
 //! Where the images and masks of a data set lie: pairs in folders, nnU-Net and AMOS, SAM-Med2D's indexes, COVID-QU-Ex, BUSI.
 
+mod nnunet;
+
+pub(crate) use nnunet::{refuse_mr, test, training};
+
 use crate::Error;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use volseg_geometry::OrganId;
+use volseg_geometry::{Affine, OrganId};
 use volseg_io::{Image, ReadOptions};
 
 /// An image and the files whose non-zero parts together are its mask.
@@ -28,6 +32,19 @@ pub(crate) fn file_name(file: &Path) -> String {
     file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
+/// Refuses labels that lie elsewhere than their image: more than half a voxel, which no rounding of a header explains.
+///
+/// # Errors
+/// [`Error::Data`].
+pub(crate) fn same_place(name: &str, image: &Affine, labels: &Affine, dim: [usize; 3]) -> Result<(), Error> {
+    let shift = image.largest_corner_shift_mm(labels, dim);
+    let voxel = image.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
+    if shift <= voxel / 2.0 {
+        return Ok(());
+    }
+    Err(Error::Data(format!("{name}: image and labels lie {shift:.1} mm apart at a corner, expected one place")))
+}
+
 /// Names of folders of masks beside one of images, best first; lungs have two kinds in COVID-QU-Ex.
 const MASK_FOLDERS: [&str; 5] = ["masks", "labels", "lung masks", "lung_masks", "labelsTr"];
 
@@ -39,11 +56,11 @@ const MASK_FOLDERS: [&str; 5] = ["masks", "labels", "lung masks", "lung_masks", 
 pub(crate) fn find(path: &Path, organ: OrganId) -> Result<Vec<Case>, Error> {
     let mut cases = if path.is_file() {
         let json = read_json(path)?;
-        if json.get("training").is_some() { listed(path, &json, "training")? } else { sam_med2d(path, &json, organ)? }
+        if nnunet::is_one(&json) { training(path, &json)? } else { sam_med2d(path, &json, organ)? }
     } else if path.join("dataset.json").is_file() {
         let file = path.join("dataset.json");
         let json = read_json(&file)?;
-        listed(&file, &json, "training")?
+        training(&file, &json)?
     } else {
         let mut cases = Vec::new();
         folders(path, path, &mut cases)?;
@@ -72,7 +89,8 @@ fn list(folder: &Path) -> Result<(Vec<String>, Vec<String>), Error> {
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') {
+        // What file managers leave.
+        if name.starts_with('.') || name == "Thumbs.db" {
             continue;
         }
         if entry.file_type().map_err(io)?.is_dir() { folders.push(name) } else { files.push(name) }
@@ -103,7 +121,11 @@ fn folders(root: &Path, folder: &Path, cases: &mut Vec<Case>) -> Result<(), Erro
     if let (Some(images), Some(masks)) = (images, masks) {
         let of = list(&folder.join(masks))?.1;
         let by_stem: BTreeMap<&str, &String> = of.iter().map(|f| (stem(f), f)).collect();
-        for file in list(&folder.join(images))?.1 {
+        let files = list(&folder.join(images))?.1;
+        if let Some([one, other]) = files.windows(2).find(|w| stem(&w[0]) == stem(&w[1])) {
+            return Err(Error::Data(format!("{one} and {other} have one name, and masks are found by it")));
+        }
+        for file in files {
             let name = stem(&file);
             // nnU-Net numbers the channels of an image.
             let mask = by_stem.get(name).or_else(|| by_stem.get(name.strip_suffix("_0000")?));
@@ -116,7 +138,7 @@ fn folders(root: &Path, folder: &Path, cases: &mut Vec<Case>) -> Result<(), Erro
         }
         return Ok(());
     }
-    busi(root, folder, &files, cases);
+    busi(root, folder, &files, cases)?;
     for name in inner {
         folders(root, &folder.join(name), cases)?;
     }
@@ -124,18 +146,23 @@ fn folders(root: &Path, folder: &Path, cases: &mut Vec<Case>) -> Result<(), Erro
 }
 
 /// `benign (1).png` beside `benign (1)_mask.png`, `benign (1)_mask_1.png` ...
-fn busi(root: &Path, folder: &Path, files: &[String], cases: &mut Vec<Case>) {
-    for file in files.iter().filter(|f| !stem(f).contains("_mask")) {
+fn busi(root: &Path, folder: &Path, files: &[String], cases: &mut Vec<Case>) -> Result<(), Error> {
+    let ending = |f: &str| f.strip_prefix(stem(f)).unwrap_or_default().to_ascii_lowercase();
+    let is_mask = |f: &&String| stem(f).contains("_mask");
+    let of_masks: BTreeSet<String> = files.iter().filter(is_mask).map(|f| ending(f)).collect();
+    for file in files.iter().filter(|f| !is_mask(f) && of_masks.contains(&ending(f))) {
         let start = format!("{}_mask", stem(file));
         let belongs = |f: &&String| {
             let rest = stem(f).strip_prefix(start.as_str());
             rest.is_some_and(|r| r.is_empty() || r.strip_prefix('_').is_some_and(|n| n.parse::<u32>().is_ok()))
         };
         let masks: Vec<PathBuf> = files.iter().filter(belongs).map(|f| folder.join(f)).collect();
-        if !masks.is_empty() {
-            cases.push(Case { name: case_name(root, folder, stem(file)), image: folder.join(file), masks });
+        if masks.is_empty() {
+            return Err(Error::Data(format!("{file} has no mask {start}{} beside it", ending(file))));
         }
+        cases.push(Case { name: case_name(root, folder, stem(file)), image: folder.join(file), masks });
     }
+    Ok(())
 }
 
 /// A path that an index names, which must lie below the index: such files come from elsewhere.
@@ -143,23 +170,6 @@ fn below(root: &Path, named: &str) -> Result<PathBuf, Error> {
     use std::path::Component;
     let inside = Path::new(named).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if inside { Ok(root.join(named)) } else { Err(Error::Data(format!("{named}: expected a path below its index"))) }
-}
-
-/// nnU-Net's `"training": [{"image": ..., "label": ...}]`, or another list of this kind; paths relative to the file.
-pub(crate) fn listed(file: &Path, json: &serde_json::Value, key: &str) -> Result<Vec<Case>, Error> {
-    let root = file.parent().unwrap_or(Path::new("."));
-    let list = json[key].as_array().ok_or_else(|| Error::Data(format!("dataset.json: `{key}` is no list")))?;
-    list.iter()
-        .enumerate()
-        .map(|(n, entry)| {
-            let text = |key: &str| {
-                entry[key].as_str().ok_or_else(|| Error::Data(format!("dataset.json: entry {n} has no `{key}`")))
-            };
-            let (image, label) = (text("image")?, text("label")?);
-            let name = stem(image.rsplit('/').next().unwrap_or(image)).to_owned();
-            Ok(Case { name, image: below(root, image)?, masks: vec![below(root, label)?] })
-        })
-        .collect()
 }
 
 /// Image to masks, or mask to image. A mask is `IMAGE_STRUCTURE_NUMBER.png`; those of the organ are taken.

@@ -148,13 +148,17 @@ fn cached(
     Ok(scores)
 }
 
-/// Mean and sample deviation.
-fn spread(values: &[f64]) -> Option<(f64, f64)> {
+/// Mean and sample deviation, which one value does not have.
+fn spread(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let deviation =
-        if n > 1.0 { (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt() } else { 0.0 };
-    (n > 0.0).then_some((mean, deviation))
+    let deviation = || (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    (n > 0.0).then(|| (mean, (n > 1.0).then(deviation)))
+}
+
+/// A deviation behind its mean.
+fn plus_minus(deviation: Option<f64>, digits: usize) -> String {
+    deviation.map_or(String::new(), |d| format!(" ± {d:.digits$}"))
 }
 
 /// Runs what is not done yet and writes the table or figure into `out`. Returns the table as Markdown.
@@ -214,14 +218,34 @@ fn check(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Resul
     let mut pictures = Vec::new();
     match &config.data {
         ExperimentData::Pictures(set) => {
-            pictures = load_pictures(set)?;
+            for &seed in &config.seeds {
+                pictures = load_pictures(&picture_set(set, seed, LABELLED, LABELLED))?;
+                for (part, of) in [(Part::Train, "train on"), (Part::Validation, "validate"), (Part::Test, "test on")] {
+                    if shown(&pictures, part).is_empty() {
+                        return Err(Error::Data(format!(
+                            "seed {seed}: of {} pictures none that shows {} falls into the part to {of}; there are too few, or too many belong together",
+                            pictures.len(),
+                            set.organ
+                        )));
+                    }
+                }
+            }
             if set.answers.is_some() {
                 // An answer that is missing is found now and not hours later.
                 attach_texts(&mut pictures, &PictureSet { answers_alone: true, ..set.clone() })?;
             }
         }
         ExperimentData::Cts { cts, .. } => {
-            Cts::find(&CtSet { split: rule(0), ..cts.clone() })?;
+            for &seed in &config.seeds {
+                let found = Cts::find(&CtSet { split: rule(seed), ..cts.clone() })?;
+                for (part, of) in [(Part::Train, "train on"), (Part::Validation, "validate"), (Part::Test, "test on")] {
+                    if found.of(part).next().is_none() {
+                        return Err(Error::Data(format!(
+                            "seed {seed}: no case falls into the part to {of}: there are too few"
+                        )));
+                    }
+                }
+            }
         }
     }
     match std::fs::read_to_string(out.join(SETTINGS)) {

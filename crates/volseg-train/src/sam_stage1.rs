@@ -14,7 +14,7 @@ use crate::checkpoint::{self, State};
 use crate::curves;
 use crate::optimizer::AdamW;
 use crate::pictures::{Part, Picture, load_pictures};
-use crate::split;
+use crate::split::Parts;
 use crate::texts::Texts;
 use crate::{Error, Progress, Random};
 use candle_core::Var;
@@ -46,10 +46,7 @@ pub fn train_sam_prompt(
     resume: bool,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
-    let io = |what: &str| {
-        let what = format!("{what} in {}", out.display());
-        move |source| Error::Io { what, source }
-    };
+    checkpoint::same_settings(out, resume, config, progress)?;
     let unusable = |source| Error::Weights { file: config.model.clone(), source };
     let file = WeightsFile::open(&config.model).map_err(unusable)?;
     let (arch, mut sizes) = file.sam().map_err(unusable)?;
@@ -81,8 +78,7 @@ pub fn train_sam_prompt(
     let mut state = match restored {
         Some(state) => state,
         None => {
-            let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
-            std::fs::write(out.join("config.toml"), text).map_err(io("write config.toml"))?;
+            checkpoint::write_settings(out, config)?;
             let before = trainer.validate(&validation)?;
             progress.line(&format!("epoch 0: validation Dice {before:.4}"));
             checkpoint::log_fresh(out, &serde_json::json!({"epoch": 0, "validation": before}))?;
@@ -138,13 +134,10 @@ fn load(
     progress: &mut dyn Progress,
 ) -> Result<(Vec<Slide>, Vec<Slide>), Error> {
     let (mut train, mut validation) = (Vec::new(), Vec::new());
-    let mut parts = BTreeMap::new();
+    let mut parts = Parts::default();
     for set in &config.pictures {
         let all = load_pictures(set)?;
-        parts.insert(
-            set.organ.clone(),
-            all.iter().map(|p| (p.name.clone(), format!("{:?}", p.part))).collect::<BTreeMap<_, _>>(),
-        );
+        parts.add(set, &all);
         for p in &all {
             let text = texts.map_or(Ok(Vec::new()), |t| t.feature(p))?;
             let slide = slide(p, side, text)?;
@@ -161,7 +154,7 @@ fn load(
     if train.is_empty() || validation.is_empty() {
         return Err(Error::Data("there must be pictures to train on and to validate".into()));
     }
-    split::leave(out, &parts)?;
+    parts.leave(out)?;
     Ok((train, validation))
 }
 

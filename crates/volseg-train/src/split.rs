@@ -1,17 +1,45 @@
 //! Parts of a data set: by groups (patients, near-duplicates), never by single pictures, and nested subsets of the labels.
 
-use crate::pictures::{Part, part_of};
-use crate::{Error, Random, SplitRule};
+use crate::cts::Cts;
+use crate::pictures::{Part, Picture, part_of};
+use crate::{Error, PictureSet, Random, SplitRule};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Makes the folder of a run and leaves the parts in it. Called once the data was read: what cannot be trained on leaves no folder.
-pub(crate) fn leave(out: &Path, parts: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(parts).map_err(|e| Error::Data(e.to_string()))?;
-    std::fs::create_dir_all(out)
-        .and_then(|()| std::fs::write(out.join("split.json"), text))
-        .map_err(|source| Error::Io { what: format!("write split.json in {}", out.display()), source })
+/// Part of every picture and case as `split.json` says it: by organ (or `cts`), then by name.
+#[derive(Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Parts(BTreeMap<String, BTreeMap<String, String>>);
+
+impl Parts {
+    /// Adds a set. A picture whose name another set of the organ has already is told by the name of its folder as well.
+    pub(crate) fn add(&mut self, set: &PictureSet, pictures: &[Picture]) {
+        let of = self.0.entry(set.organ.clone()).or_default();
+        let folder = set.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let taken: BTreeSet<String> = of.keys().cloned().collect();
+        for p in pictures {
+            let name = if taken.contains(&p.name) { format!("{folder}/{}", p.name) } else { p.name.clone() };
+            of.insert(name, format!("{:?}", p.part));
+        }
+    }
+
+    /// Adds CTs of many organs.
+    pub(crate) fn add_cts(&mut self, cts: &Cts) {
+        self.0.insert("cts".into(), cts.parts());
+    }
+
+    /// Makes the folder of a run and leaves the parts in it. Called once the data was read: what cannot be trained on leaves no
+    /// folder.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(crate) fn leave(&self, out: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Data(e.to_string()))?;
+        std::fs::create_dir_all(out)
+            .and_then(|()| std::fs::write(out.join("split.json"), text))
+            .map_err(|source| Error::Io { what: format!("write split.json in {}", out.display()), source })
+    }
 }
 
 /// Part of every picture of a set, from the groups of the pictures.

@@ -6,7 +6,7 @@ use crate::cts::Cts;
 use crate::optimizer::Stepper;
 use crate::pictures::{Part, Picture, load_pictures};
 use crate::sample::Sample;
-use crate::split;
+use crate::split::Parts;
 use crate::step::{Losses, gradients};
 use crate::volumes::{self, CtVolume};
 use crate::{Asked, Error, Progress, Random, TrainConfig};
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 use volseg_model::Params;
-use volseg_model::embedded::{Network, PromptRow, Weights};
+use volseg_model::embedded::{self, Network, PromptRow, Weights};
 
 /// A batch is always computed as this many shards whose gradients are summed in order, so that the number of threads does
 /// not change a bit.
@@ -46,17 +46,37 @@ pub fn train_prompt(
     device: &Device,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
+    checkpoint::same_settings(out, resume, config, progress)?;
     let start = match &config.start_from {
-        Some(path) => read_weights(path)?.tensors,
+        Some(path) => fitting(read_weights(path)?, &config.model, path)?,
         None => BTreeMap::new(),
     };
     let data = load(config, out, progress)?;
     fit(config, config, start, data, out, resume, device, progress)
 }
 
-/// Weights to begin with, by their file.
+/// Weights to begin with, by their file; `embedded` are those that ship inside.
 pub(crate) fn read_weights(file: &Path) -> Result<Weights, Error> {
+    if file == Path::new("embedded") && !file.exists() {
+        return Ok(Weights::from_bytes(embedded::SHIPPED)?);
+    }
     Weights::read(file).map_err(|source| Error::Weights { file: file.to_owned(), source })
+}
+
+/// Tensors of weights whose sizes are those of the configuration. The side may be another one: nothing hangs on it.
+fn fitting(weights: Weights, model: &embedded::Config, file: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
+    if (embedded::Config { side: model.side, ..weights.config.clone() }) == *model {
+        return Ok(weights.tensors);
+    }
+    let text = |c: &embedded::Config| toml::to_string(c).unwrap_or_default();
+    let (found, wanted) = (text(&weights.config), text(model));
+    let differs: Vec<&str> =
+        found.lines().filter(|l| !l.starts_with("side") && !wanted.lines().any(|w| w == *l)).collect();
+    Err(Error::Config(format!(
+        "start_from: {} has other sizes than [model]; put {} there, as `volseg weights inspect` shows them",
+        file.display(),
+        differs.join(", ")
+    )))
 }
 
 /// The training itself, from the tensors of `start` (random numbers where there are none). `as_run` is what `config.toml` will say.
@@ -129,7 +149,9 @@ impl Run<'_> {
             let shards = batches.recv().map_err(|_| Error::Config("the thread that draws samples stopped".into()))?;
             recent.push(self.step(&shards)?);
             let done = self.adam.step();
-            if done.is_multiple_of(50) || done == config.steps || done == first_step + 5 {
+            // Also where a checkpoint is written: a run that goes on from there has the same lines.
+            let kept = done.is_multiple_of(50) || done.is_multiple_of(config.save_every) || done == config.steps;
+            if kept || done == first_step + 5 {
                 let recently = |f: fn(&Losses) -> f32| recent.iter().map(f).sum::<f32>() / recent.len() as f32;
                 let each = began.elapsed().as_secs_f64() / (done - first_step) as f64;
                 let left = each * (config.steps - done) as f64 / 60.0;
@@ -142,8 +164,10 @@ impl Run<'_> {
                 ));
                 let record = serde_json::json!({"step": done, "loss": recently(|l| l.total), "dense": recently(|l| l.dense),
                     "rows": recently(|l| l.rows), "seconds_per_step": each});
-                log(self.out, &record)?;
-                recent.clear();
+                if kept {
+                    log(self.out, &record)?;
+                    recent.clear();
+                }
             }
             if done.is_multiple_of(config.validate_every) || done == config.steps {
                 self.check(progress)?;
@@ -233,7 +257,7 @@ fn rate(config: &TrainConfig, step: usize) -> f32 {
 
 fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result<Data, Error> {
     let mut pictures = Vec::new();
-    let mut parts = BTreeMap::new();
+    let mut parts = Parts::default();
     for set in &config.pictures {
         let mut all = load_pictures(set)?;
         if config.prompts.is_some_and(Asked::reads_text) {
@@ -254,8 +278,10 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
             count(Part::Validation),
             count(Part::Test)
         ));
-        let names: BTreeMap<&str, String> = all.iter().map(|p| (p.name.as_str(), format!("{:?}", p.part))).collect();
-        parts.insert(set.organ.clone(), serde_json::json!(names));
+        if !all.iter().any(|p| p.part == Part::Train && p.mask.contains(&1)) {
+            progress.line(&format!("warning: no picture to train on shows {}: all their masks are empty", set.organ));
+        }
+        parts.add(set, &all);
         pictures.push((set.batch, all));
     }
     let (mut made, mut check, mut batch) = (Vec::new(), Vec::new(), 0);
@@ -276,7 +302,7 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
             cts.of(Part::Validation).count(),
             cts.of(Part::Test).count()
         ));
-        parts.insert("cts".into(), serde_json::json!(cts.parts()));
+        parts.add_cts(&cts);
         made.extend(cts.load(Part::Train)?);
         check.extend(cts.load(Part::Validation)?);
         batch += set.batch;
@@ -284,7 +310,7 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
     if batch > 0 && made.is_empty() {
         return Err(Error::Data("there is no CT to train on; see `volumes` of [phantoms], `split` of [cts]".into()));
     }
-    split::leave(out, &parts)?;
+    parts.leave(out)?;
     Ok(Data { pictures, volumes: made, ct_batch: batch, check_volumes: check })
 }
 

@@ -31,8 +31,8 @@ pub(crate) struct Args {
     /// fig3, table1, table2, table4, table5, retrain or figures
     #[arg(value_name = "NAME")]
     name: String,
-    /// Folder with images/, masks/ and perhaps index.csv, or of CTs with AMOS22's or nnU-Net's dataset.json
-    #[arg(long, value_name = "DIR")]
+    /// Pictures in any layout that `train prompt` reads (index.csv beside them or not), or CTs with AMOS22's or nnU-Net's dataset.json
+    #[arg(long, value_name = "DIR|FILE")]
     data: PathBuf,
     /// Folder for the runs and the tables
     #[arg(long, value_name = "DIR")]
@@ -99,6 +99,9 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         "box" => Asked::Box,
         other => return Err(usage_error(format!("--prompts {other}: expected organ or box"))),
     };
+    if let Some(twice) = args.seeds.iter().enumerate().find_map(|(n, s)| args.seeds[..n].contains(s).then_some(s)) {
+        return Err(usage_error(format!("--seeds: found {twice} twice, expected different ones")));
+    }
     let model = match args.size.as_str() {
         "full" => embedded::Config::default(),
         "small" => embedded::Config {
@@ -170,15 +173,15 @@ fn data(args: &Args, prompts: Asked, global: &Global) -> anyhow::Result<Experime
             tolerance_mm: args.tolerance,
         });
     }
-    if !args.data.join("images").is_dir() {
-        return Err(usage_error(format!(
-            "{}: expected a folder with images/ and masks/, or with dataset.json",
-            args.data.display()
-        )));
-    }
     let modality = match &args.modality {
         Some(text) => text.parse().map_err(|e: volseg_geometry::Error| usage_error(e.to_string()))?,
-        None => look(&args.data, global)?,
+        None if args.data.join("images").is_dir() => look(&args.data, global)?,
+        None => {
+            return Err(usage_error(format!(
+                "{}: without images/ or dataset.json in it, say what the pictures are with --modality",
+                args.data.display()
+            )));
+        }
     };
     let organ = match (args.organ.as_slice(), modality) {
         ([one], _) => one.as_str(),
@@ -225,5 +228,5 @@ fn look(data: &Path, global: &Global) -> anyhow::Result<Modality> {
 fn group_column(data: &Path) -> Option<String> {
     let text = std::fs::read_to_string(data.join("index.csv")).ok()?;
     let ends = ["group", "patient", "case"];
-    text.lines().next()?.split(',').find(|c| ends.iter().any(|e| c.ends_with(e))).map(str::to_owned)
+    text.trim_start_matches('\u{feff}').lines().next()?.split(',').find(|c| ends.iter().any(|e| c.ends_with(e))).map(str::to_owned)
 }

@@ -6,8 +6,8 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 use volseg_train::{
-    AlignConfig, ClipTrainConfig, Error, Progress, SamTrainConfig, TrainConfig, has_checkpoint, train_align, train_clip,
-    train_prompt, train_sam_prompt,
+    AlignConfig, ClipTrainConfig, Error, Progress, SamTrainConfig, TrainConfig, has_checkpoint, planned_bytes, train_align,
+    train_clip, train_prompt, train_sam_prompt,
 };
 
 /// Train a network on your own data
@@ -97,6 +97,9 @@ struct AlignArgs {
     set: Vec<String>,
 }
 
+/// Said where `--memory` has no say.
+const UNPLANNED: &str = "--memory: only `train prompt` of the embedded network is planned by it; `batch` decides here";
+
 struct Lines<'a>(&'a Global);
 
 impl Progress for Lines<'_> {
@@ -111,6 +114,9 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         Stage::Align(a) => (&a.out, a.resume),
     };
     start(out, resume, global)?;
+    if global.memory.is_some() && !matches!(args.stage, Stage::Prompt(_)) {
+        global.log(Level::Warn, UNPLANNED);
+    }
     match &args.stage {
         Stage::Prompt(args) => prompt(args, global),
         Stage::Align(args) => align(args, global),
@@ -164,10 +170,21 @@ fn changes(set: &[String], global: &Global) -> Vec<String> {
 fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
     let (text, changes) = (read(&args.config)?, changes(&args.set, global));
     if let Some(config) = SamTrainConfig::parse(&text, &changes).map_err(wrong(&args.config))? {
+        if global.memory.is_some() {
+            global.log(Level::Warn, UNPLANNED);
+        }
         train_sam_prompt(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
         return Ok(());
     }
     let config = TrainConfig::parse(&text, &changes).map_err(wrong(&args.config))?;
+    let needed = planned_bytes(&config);
+    if let Some(allowed) = global.memory.filter(|&m| m < needed) {
+        return Err(usage_error(format!(
+            "--memory: the training needs about {} MiB, {} MiB are allowed; lower `batch` of its sets, `rows_picture`, `rows_ct` or `model.side`",
+            needed.div_ceil(1 << 20),
+            allowed >> 20
+        )));
+    }
     if global.threads > 2 {
         global.log(Level::Info, "a step is computed as two shards, so more than two threads do not help");
     }

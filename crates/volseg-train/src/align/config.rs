@@ -1,4 +1,4 @@
-use crate::config::{read_table, typed};
+use crate::config::{MOST_BATCH, check_sets, read_table, typed};
 use crate::preference::{CANDIDATES, Mode, Reduction};
 use crate::{CtSet, Error, PictureSet};
 use serde::{Deserialize, Serialize};
@@ -248,6 +248,14 @@ impl AlignConfig {
                 return bad("retrain is for pictures: leave [cts] out".into());
             }
         }
+        if self.batch > MOST_BATCH || self.labelled() > MOST_BATCH {
+            return bad(format!(
+                "batch {} and {} labelled images a step (by replay): expected at most {MOST_BATCH}",
+                self.batch,
+                self.labelled()
+            ));
+        }
+        check_sets(&self.pictures, self.cts.as_ref(), None)?;
         self.prompts.check(&self.pictures)?;
         let own = self.prompts.reads_text() || self.prompts.takes_box();
         if own && (self.cts.is_some() || self.preferences.is_some()) {

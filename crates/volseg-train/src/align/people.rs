@@ -72,6 +72,12 @@ pub(crate) fn load(
         all.len() - judged.len(),
         judged.len() - used
     ));
+    if judged.is_empty() {
+        return Err(Error::Data(format!(
+            "{} holds no judgement (lines that raters skipped do not count)",
+            file.display()
+        )));
+    }
     if found.is_empty() {
         return Err(Error::Data("no judgement's image is in the folders of `images`".into()));
     }
@@ -154,6 +160,10 @@ fn item(
         }
         let ranks: [u8; CANDIDATES] =
             j.ranks.as_slice().try_into().map_err(|_| bad(format!("{} ranks", j.ranks.len())))?;
+        let [width, height] = stack.size.map(|n| n as f64);
+        if let Some([x0, y0, x1, y1]) = j.tile.filter(|t| t[0] < 0.0 || t[1] < 0.0 || t[2] > width || t[3] > height) {
+            return Err(bad(format!("tile {x0}, {y0}, {x1}, {y1}, the image has {width} x {height} pixels")));
+        }
         let judged = j.tile.map(|t| {
             let inside = |p: &[usize; 2]| {
                 let (x, y) = (p[0] as f64 + 0.5, p[1] as f64 + 0.5);

@@ -1,6 +1,6 @@
 //! Where a training by steps stands.
 
-use super::{FILE, LOG, damaged, has_checkpoint, read_log, take_weights};
+use super::{FILE, LOG, damaged, forget_later, has_checkpoint, read_log, take_weights, write_settings};
 use crate::curves::{self, Line};
 use crate::optimizer::Stepper;
 use crate::{Error, Progress};
@@ -19,11 +19,10 @@ pub(crate) fn begin(
 ) -> Result<(), Error> {
     if resume && has_checkpoint(out) {
         restore(&out.join(FILE), variables, adam)?;
+        forget_later(out, "step", adam.step())?;
         progress.line(&format!("going on after step {}", adam.step()));
     } else {
-        let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
-        std::fs::write(out.join("config.toml"), text)
-            .map_err(|source| Error::Io { what: "write config.toml".into(), source })?;
+        write_settings(out, config)?;
         let _ = std::fs::remove_file(out.join(LOG));
     }
     let numbers: usize = variables.values().map(|v| v.elem_count()).sum();

@@ -1,4 +1,4 @@
-use crate::config::{read_table, typed};
+use crate::config::{check_sets, read_table, typed};
 use crate::{Error, PhantomSet, PictureSet};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -97,8 +97,12 @@ impl ClipTrainConfig {
                     .into(),
             ));
         }
-        if !config.learning_rate.is_finite() || !config.local_weight.is_finite() {
-            return Err(Error::Config("learning_rate and local_weight must be finite".into()));
+        check_sets(&config.pictures, None, config.phantoms.as_ref())?;
+        let finite = [config.learning_rate, config.local_weight, config.weight_decay].iter().all(|v| v.is_finite());
+        if !finite || config.learning_rate <= 0.0 || config.local_weight < 0.0 || config.weight_decay < 0.0 {
+            return Err(Error::Config(
+                "learning_rate must be positive, local_weight and weight_decay not negative".into(),
+            ));
         }
         Ok(config)
     }

@@ -7,6 +7,11 @@ use toml::{Table, Value};
 /// TOML with `key=value` changes, whose keys are dotted paths: `model.side=64`, `pictures.0.batch=2` (numbered from 0).
 pub(crate) fn read_table(text: &str, changes: &[String]) -> Result<Value, Error> {
     let mut root = Value::Table(toml::from_str(text).map_err(|e| in_text(text, &e))?);
+    for key in ["cts", "phantoms", "model"] {
+        if root.get(key).is_some_and(Value::is_array) {
+            return Err(Error::Config(format!("[[{key}]]: there is one of them, so write [{key}]")));
+        }
+    }
     for change in changes {
         let (key, value) =
             change.split_once('=').ok_or_else(|| Error::Config(format!("`{change}` is not of the form key=value")))?;

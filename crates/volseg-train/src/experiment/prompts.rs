@@ -5,7 +5,7 @@
 
 use super::evaluate::{Scores, score};
 use super::runs::LABELLED;
-use super::{BATCH, ExperimentConfig, ExperimentData, cached, shown, spread};
+use super::{BATCH, ExperimentConfig, ExperimentData, cached, plus_minus, shown, spread};
 use crate::asked::{attach_texts, text_length};
 use crate::dataset;
 use crate::pictures::{Part, load_pictures};
@@ -210,11 +210,11 @@ fn write(
         };
         let (first, second) = (of("stage1"), of("aligned"));
         let gains: Vec<f64> = second.iter().zip(&first).map(|((_, b), (_, a))| 100.0 * (b.dice - a.dice)).collect();
-        let gain = spread(&gains).map_or("-".into(), |(m, d)| format!("{m:+.2} ± {d:.2}"));
+        let gain = spread(&gains).map_or("-".into(), |(m, d)| format!("{m:+.2}{}", plus_minus(d, 2)));
         for (title, of, gain) in [(with, &second, gain.as_str()), (without, &first, "-")] {
             let cell = |f: fn(&Scores) -> f64| {
                 let values: Vec<f64> = of.iter().map(|(_, s)| f(s)).collect();
-                spread(&values).map_or("-".into(), |(m, d)| format!("{m:.4} ± {d:.4}"))
+                spread(&values).map_or("-".into(), |(m, d)| format!("{m:.4}{}", plus_minus(d, 4)))
             };
             let cells = [cell(|s| s.dice), cell(|s| s.iou), cell(|s| s.tuned)].join(" | ");
             let _ = writeln!(text, "| {title} | {cells} | {gain} |");

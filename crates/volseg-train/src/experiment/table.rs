@@ -2,11 +2,14 @@
 
 use super::evaluate::Scores;
 use super::runs::{LABELLED, Run};
-use super::{Experiment, ExperimentConfig, ExperimentData, spread};
+use super::{Experiment, ExperimentConfig, ExperimentData, plus_minus, spread};
 use crate::{Error, curves};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
+
+/// Gain of doubling the labels below which a share of it means nothing.
+const LEAST_DOUBLING: f64 = 0.002;
 
 /// A score that gains are told in: its name, its value at threshold 0.5 and with the threshold tuned.
 type Measure = (String, fn(&Scores) -> f64, fn(&Scores) -> f64);
@@ -106,7 +109,7 @@ impl Results<'_> {
             let _ = write!(text, "| {:.0} % labels |", 100.0 * labelled);
             for (_, value, _) in &columns {
                 let values: Vec<f64> = of.iter().map(|s| value(s)).collect();
-                let cell = spread(&values).map_or("-".into(), |(m, d)| format!("{m:.4} ± {d:.4}"));
+                let cell = spread(&values).map_or("-".into(), |(m, d)| format!("{m:.4}{}", plus_minus(d, 4)));
                 let _ = write!(text, " {cell} |");
             }
             text.push('\n');
@@ -141,7 +144,7 @@ impl Results<'_> {
                 }
                 match (spread(&gains), spread(&gains_tuned)) {
                     (Some((m, d)), Some((t, _))) => {
-                        let _ = write!(text, " {m:+.2} ± {d:.2} ({t:+.2}) |");
+                        let _ = write!(text, " {m:+.2}{} ({t:+.2}) |", plus_minus(d, 2));
                         line.push((100.0 * unannotated, m as f32));
                     }
                     _ => text += " - |",
@@ -171,7 +174,7 @@ impl Results<'_> {
     fn recovered(&self, s: &Scores, seed: u64, value: fn(&Scores) -> f64) -> Option<f64> {
         let base = value(self.stage1(LABELLED, seed)?);
         let double = value(self.stage1(2.0 * LABELLED, seed)?) - base;
-        (double > 0.002).then(|| (value(s) - base) / double)
+        (double > LEAST_DOUBLING).then(|| (value(s) - base) / double)
     }
 
     /// CTs: Dice and surface Dice of each organ, for stage 1 and the first row with most unannotated cases.

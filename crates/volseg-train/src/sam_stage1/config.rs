@@ -1,4 +1,4 @@
-use crate::config::{read_table, typed};
+use crate::config::{MOST_BATCH, check_sets, read_table, typed};
 use crate::{Error, PictureSet};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -120,6 +120,17 @@ impl SamTrainConfig {
                 "epochs, batch, accumulate, masks, halve_every and learning_rate must be positive".into(),
             ));
         }
+        if config.batch > MOST_BATCH
+            || config.masks > 256
+            || config.feedback > 256
+            || !(0.0..).contains(&config.iou_weight)
+        {
+            return Err(Error::Config(format!(
+                "batch {}, masks {}, feedback {}, iou_weight {}: expected at most {MOST_BATCH}, 256 and 256, and a weight that is not negative",
+                config.batch, config.masks, config.feedback, config.iou_weight
+            )));
+        }
+        check_sets(&config.pictures, None, None)?;
         if config.pictures.is_empty() || config.model.as_os_str().is_empty() {
             return Err(Error::Config("`model` and at least one of [[pictures]] are needed".into()));
         }
