@@ -345,7 +345,8 @@ impl OpenCase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PromptMode, PromptSet, segment};
+    use crate::{Origin, PromptMode, PromptSet, segment};
+    use std::collections::BTreeMap;
     use volseg_geometry::{Orientation, Volume};
 
     struct Silent;
@@ -449,6 +450,29 @@ mod tests {
         let (there, found) =
             (whole.labels.voxels().iter().filter(|&&l| l != 0).count(), mask.iter().filter(|&&m| m != 0).count());
         assert!(there > 100 && both == there && found < there + there / 10, "{there} {both} {found}");
+    }
+
+    #[test]
+    fn a_box_or_a_point_on_a_picture_gives_what_the_command_gives() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../volumes/ultrasound-phantom.png");
+        let image = Arc::new(volseg_io::read(&path, &volseg_io::ReadOptions::default()).unwrap());
+        let (model, tumour) = (model(), OrganId::new(17).unwrap());
+        let case = OpenCase::new(image.clone(), model.clone(), Some(Modality::Ultrasound), None).unwrap();
+        let [w, h] = case.stack().size.map(|n| n as f32);
+        let near = PixelBox { x0: 0.3 * w, y0: 0.3 * h, x1: 0.7 * w, y1: 0.7 * h };
+        for (bounds, points) in [(Some(near), vec![]), (None, vec![[0.5 * w, 0.5 * h, 1.0]])] {
+            let prompt = Prompt { organ: tumour, named: true, slice: 0, bounds, rough: false, points, text: None };
+            let mask = case.answer(&case.read(0).unwrap(), &prompt).unwrap().unwrap().mask(0.5);
+            let given = PromptSet { plane: None, prompts: vec![prompt], texts: BTreeMap::new() };
+            let request = Request {
+                modality: Some(Modality::Ultrasound),
+                prompts: PromptMode::Given { prompts: vec![given], origin: Origin::File },
+                ..Request::default()
+            };
+            let whole = segment(&image, &model, &request, 1, &Silent).unwrap();
+            assert!(whole.labels.voxels().iter().zip(&mask).all(|(l, m)| (*l != 0) == (*m != 0)));
+            assert!(mask.iter().filter(|&&m| m != 0).count() > 100);
+        }
     }
 
     #[test]

@@ -284,7 +284,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             masks(&PictureSet { label, ..set(folder.path(), of) })
         };
-        let yes: Result<Vec<Vec<u8>>, String> = Ok(vec![vec![1, 1, 0, 0], vec![0, 1, 0, 0]]);
+        let both = vec![vec![1, 1, 0, 0], vec![0, 1, 0, 0]];
+        let yes: Result<Vec<Vec<u8>>, String> = Ok(both.clone());
         assert_eq!(load(&[&[255, 255], &[0, 255]], None), yes);
         assert_eq!(load(&[&[1, 1], &[0, 255]], None), yes);
         // Liver has the id 6, spleen 1, a left kidney 3.
@@ -293,7 +294,7 @@ mod tests {
         let grey: Vec<u8> = [255, 130].into_iter().chain((0..14).map(|n| 9 * n)).collect();
         let more: Vec<u8> = [90, 200].into_iter().chain((0..14).map(|n| 4 * n + 1)).collect();
         let third: Vec<u8> = (0..16).map(|n| 7 * n + 2).collect();
-        assert_eq!(load(&[&grey, &more, &third], None).unwrap()[..2], yes.unwrap());
+        assert_eq!(load(&[&grey, &more, &third], None).unwrap()[..2], both);
         let said = load(&[&[1, 2], &[3]], None).unwrap_err();
         assert!(said.contains("1, 2, 3") && said.contains("(6)") && said.contains("label"), "{said}");
     }
