@@ -207,6 +207,13 @@ fn data_that_cannot_be_read_leaves_no_folder() {
         let said = refusal(folder.path(), stage, &format!("{stage}.toml"), &["--set", "pictures.0.path=none"], 4);
         assert!(said.contains("none"), "{said}");
     }
+    std::fs::create_dir(folder.path().join("nothing")).unwrap();
+    let nothing = format!("pictures.0.path={}", folder.path().join("nothing").display());
+    let said = refusal(folder.path(), "prompt", "prompt.toml", &["--set", &nothing], 4);
+    assert!(said.contains("expected images/"), "{said}");
+    // Before any data is read, and with the way out.
+    let said = refusal(folder.path(), "prompt", "prompt.toml", &["--memory", "50MiB"], 2);
+    assert!(said.contains("--memory") && said.contains("batch"), "{said}");
     pictures(folder.path());
     let all_test = ["--set", "pictures.0.split.test=1.0", "--set", "pictures.0.split.validation=0.0"];
     let said = refusal(folder.path(), "prompt", "prompt.toml", &all_test, 1);

@@ -52,7 +52,7 @@ const MASK_FOLDERS: [&str; 5] = ["masks", "labels", "lung masks", "lung_masks", 
 /// SAM-Med2D (`image2label_train.json`, `label2image_test.json`).
 ///
 /// # Errors
-/// [`Error::Data`] if nothing is recognised, an image has no mask, or an index names no mask of the organ.
+/// [`Error::NoSet`] if nothing is recognised, [`Error::Data`] if an image has no mask, or an index names no mask of the organ.
 pub(crate) fn find(path: &Path, organ: OrganId) -> Result<Vec<Case>, Error> {
     let mut cases = if path.is_file() {
         let json = read_json(path)?;
@@ -67,7 +67,7 @@ pub(crate) fn find(path: &Path, organ: OrganId) -> Result<Vec<Case>, Error> {
         cases
     };
     if cases.is_empty() {
-        return Err(Error::Data(format!(
+        return Err(Error::NoSet(format!(
             "{}: expected images/ beside masks/ or labels/, a dataset.json, an index of SAM-Med2D, or BUSI's NAME.png beside NAME_mask.png",
             path.display()
         )));

@@ -10,6 +10,9 @@ pub enum Error {
     /// A data set is not as expected.
     #[error("data set: {0}")]
     Data(String),
+    /// Nothing that a data set could be lies where it should.
+    #[error("data set: {0}")]
+    NoSet(String),
     /// A file of a data set cannot be read: a set has hundreds, so it is named.
     #[error("data set: {file}")]
     File {
@@ -70,6 +73,7 @@ impl Error {
     #[must_use]
     pub fn is_unreadable_input(&self) -> bool {
         match self {
+            Self::NoSet(_) => true,
             Self::Io { what, .. } => what.starts_with("read") || what.starts_with("list"),
             Self::File { source, .. }
             | Self::Image(source)
