@@ -1,7 +1,6 @@
 //! The embedded network on one slice: read once, first masks of all organs, decoder rows for those that are there.
 
 use crate::body::View;
-use crate::readings::ask;
 use crate::{Error, Prompt};
 use candle_core::Tensor;
 use volseg_geometry::{AnyVolume, OrganId};
@@ -96,10 +95,10 @@ pub(crate) fn read(net: &Network, mut input: Vec<f32>, seen: Seen) -> Result<Enc
 }
 
 /// First masks of a slice: `side * side` logits an organ token.
-type FirstMasks = Vec<Vec<f32>>;
+pub(crate) type FirstMasks = Vec<Vec<f32>>;
 
 /// Features and first masks of slices whose inputs stand one behind the other.
-fn forward(net: &Network, input: Vec<f32>) -> Result<(Features, Vec<FirstMasks>), Error> {
+pub(crate) fn forward(net: &Network, input: Vec<f32>) -> Result<(Features, Vec<FirstMasks>), Error> {
     let side = net.config.side;
     let n = input.len() / (3 * side * side);
     let device = |e: candle_core::Error| Error::Model(e.into());
@@ -121,22 +120,6 @@ fn mirror_row(row: &mut PromptRow, side: usize) {
     if let Some(prior) = &mut row.prior {
         mirror(prior, side);
     }
-}
-
-/// [`ask`] for several slices of a volume that are read, and whose rows are decoded, together. The answers are the same.
-pub(crate) fn ask_all(
-    net: &Network,
-    volume: &AnyVolume,
-    view: &View,
-    slices: &[(usize, Question<'_>)],
-) -> Result<Vec<Vec<Answer>>, Error> {
-    if view.is_read_twice() || slices.len() < 2 {
-        return slices.iter().map(|(s, question)| ask(net, volume, view, *s, question)).collect();
-    }
-    let (features, dense) = forward(net, slices.iter().flat_map(|(s, _)| view.input(volume, *s)).collect())?;
-    let asked: Vec<_> = dense.iter().map(Vec::as_slice).zip(slices.iter().map(|(_, question)| question)).collect();
-    let answers = decode_all(net, &features, Seen::PLAIN, view, &asked)?;
-    Ok(answers.into_iter().zip(slices).map(|(a, (_, question))| found(a, question, MIN_IOU)).collect())
 }
 
 /// What counts as found: an organ asked for by name needs a mask that the network trusts.
@@ -192,7 +175,7 @@ pub(crate) fn decode(
 }
 
 /// [`decode`] for slices that were read together, each with its first masks and its question.
-fn decode_all(
+pub(crate) fn decode_all(
     net: &Network,
     features: &Features,
     seen: Seen,

@@ -2,7 +2,10 @@
 
 use crate::Error;
 use crate::body::{View, resize_about_middle};
-use crate::pass::{ABSENT, Answer, MIN_IOU, Question, STEPS, Seen, answer, decode, encode, fixed_point, found, read};
+use crate::pass::{
+    ABSENT, Answer, MIN_IOU, Question, STEPS, Seen, answer, decode, decode_all, encode, fixed_point, forward, found,
+    read,
+};
 use std::collections::BTreeMap;
 use volseg_geometry::AnyVolume;
 use volseg_model::embedded::Network;
@@ -14,6 +17,8 @@ const ULTRASOUND_ZOOMS: [f32; 3] = [1.0, 0.8, 1.2];
 const ULTRASOUND_SOFTENED: f32 = 1.7;
 /// An organ asked for by name in an ultrasound whose greatest expected Dice is lower is taken as "nothing found".
 const LEAST_EXPECTED_DICE: f32 = 0.4;
+/// No mask is cut lower, whatever a prompt says: where the readings see next to nothing there is nothing.
+const LEAST_CUT: f32 = LEAST_EXPECTED_DICE / 2.0;
 
 /// Reads a slice and answers. Organs without an answer were not found. A picture is read a second time with left and right
 /// exchanged, and the answer is the mean of both: errors that are not the same on both sides fall out. An ultrasound is read at three
@@ -64,6 +69,22 @@ pub(crate) fn ask(
     Ok(if ultrasound { answers } else { found(answers, question, MIN_IOU) })
 }
 
+/// [`ask`] for several slices of a volume that are read, and whose rows are decoded, together. The answers are the same.
+pub(crate) fn ask_all(
+    net: &Network,
+    volume: &AnyVolume,
+    view: &View,
+    slices: &[(usize, Question<'_>)],
+) -> Result<Vec<Vec<Answer>>, Error> {
+    if view.is_read_twice() || slices.len() < 2 {
+        return slices.iter().map(|(s, question)| ask(net, volume, view, *s, question)).collect();
+    }
+    let (features, dense) = forward(net, slices.iter().flat_map(|(s, _)| view.input(volume, *s)).collect())?;
+    let asked: Vec<_> = dense.iter().map(Vec::as_slice).zip(slices.iter().map(|(_, question)| question)).collect();
+    let answers = decode_all(net, &features, Seen::PLAIN, view, &asked)?;
+    Ok(answers.into_iter().zip(slices).map(|(a, (_, question))| found(a, question, MIN_IOU)).collect())
+}
+
 /// Where to cut independent pixels of these probabilities so that the expected Dice, 2 sum p (inside) / (sum p + pixels inside), is
 /// greatest: at half of that Dice (Lipton, Elkan, Naryanaswamy 2014). Returns cut and Dice.
 fn best_cut(probabilities: &[f32]) -> (f32, f32) {
@@ -75,8 +96,7 @@ fn best_cut(probabilities: &[f32]) -> (f32, f32) {
         inside += f64::from(p);
         dice = dice.max(2.0 * inside / (total + (n + 1) as f64));
     }
-    // Odds of a cut at 0 or 1 would be no number.
-    ((dice / 2.0).clamp(0.01, 0.5) as f32, dice as f32)
+    ((dice as f32 / 2.0).max(LEAST_CUT), dice as f32)
 }
 
 #[cfg(test)]
@@ -90,13 +110,13 @@ mod tests {
             2.0 * inside.iter().sum::<f32>() / (p.iter().sum::<f32>() + inside.len() as f32)
         };
         let sure: Vec<f32> = (0..100).map(|n| if n < 30 { 0.99 } else { 0.0 }).collect();
-        let unsure: Vec<f32> = (0..100).map(|n| 0.6 * (-(n as f32) / 20.0).exp()).collect();
+        let unsure: Vec<f32> = (0..100).map(|n| 0.7 * (-(n as f32) / 30.0).exp()).collect();
         for p in [&sure, &unsure] {
             let (cut, dice) = best_cut(p);
             assert!((expected(p, cut) - dice).abs() < 1e-4, "{cut} {dice}");
             assert!((1..100).all(|n| expected(p, n as f32 / 100.0) <= dice + 1e-5), "{cut} {dice}");
         }
-        assert!(best_cut(&sure).0 > 0.49 && best_cut(&unsure).0 < 0.3);
-        assert_eq!(best_cut(&[0.0; 4]), (0.01, 0.0));
+        assert!(best_cut(&sure).0 > 0.49 && best_cut(&unsure).0 < 0.35);
+        assert_eq!(best_cut(&[0.0; 4]), (0.2, 0.0));
     }
 }

@@ -3,9 +3,9 @@
 use crate::assemble::assemble;
 use crate::body::{View, stack_of};
 use crate::outcome::{Observer, Segmentation, Stage};
-use crate::pass::{Answer, Question, STEPS, ask_all};
+use crate::pass::{Answer, Question, STEPS};
 use crate::planes::join_planes;
-use crate::readings::ask;
+use crate::readings::{ask, ask_all};
 use crate::report::{SliceConfidence, ThresholdCounts, Timings};
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, PromptMode, PromptSet, Request, cleanup, guess_modality};
 use std::sync::Mutex;

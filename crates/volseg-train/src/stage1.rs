@@ -63,15 +63,16 @@ pub(crate) fn read_weights(file: &Path) -> Result<Weights, Error> {
     Weights::read(file).map_err(|source| Error::Weights { file: file.to_owned(), source })
 }
 
-/// Tensors of weights whose sizes are those of the configuration. The side may be another one: nothing hangs on it.
+/// Tensors of weights whose sizes are those of the configuration. The side may be another one, since nothing hangs on it, and what
+/// reads texts may begin afresh.
 fn fitting(weights: Weights, model: &embedded::Config, file: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
-    if (embedded::Config { side: model.side, ..weights.config.clone() }) == *model {
+    let found = embedded::Config { side: model.side, text: model.text, ..weights.config };
+    if found == *model {
         return Ok(weights.tensors);
     }
     let text = |c: &embedded::Config| toml::to_string(c).unwrap_or_default();
-    let (found, wanted) = (text(&weights.config), text(model));
-    let differs: Vec<&str> =
-        found.lines().filter(|l| !l.starts_with("side") && !wanted.lines().any(|w| w == *l)).collect();
+    let (found, wanted) = (text(&found), text(model));
+    let differs: Vec<&str> = found.lines().filter(|l| !wanted.lines().any(|w| w == *l)).collect();
     Err(Error::Config(format!(
         "start_from: {} has other sizes than [model]; put {} there, as `volseg weights inspect` shows them",
         file.display(),
