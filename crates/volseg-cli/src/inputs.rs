@@ -6,9 +6,6 @@ use std::path::Path;
 use volseg_geometry::{LabelMap, Window};
 use volseg_io::{Error, Image, Limits, ReadOptions, Series};
 
-/// Labels whose grids differ by less than this part of a voxel lie on the same grid: writers round affines.
-const SAME_GRID: f64 = 0.1;
-
 /// `--window`: map of intensities to grey.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum WindowChoice {
@@ -135,9 +132,7 @@ pub(crate) fn on_grid_of(labels: LabelMap, image: &Image) -> anyhow::Result<Labe
     if labels.dim() != dim {
         return Err(usage_error(format!("the labels have {:?} voxels, the image has {dim:?}", labels.dim())));
     }
-    let shift = affine.largest_corner_shift_mm(labels.affine(), dim);
-    let voxel = affine.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
-    if shift.is_nan() || shift > SAME_GRID * voxel {
+    if let Some(shift) = affine.shift_of_other_grid_mm(labels.affine(), dim) {
         return Err(usage_error(format!("labels and image lie {shift:.3} mm apart at a corner")))
             .context("the labels do not lie on the grid of the image");
     }

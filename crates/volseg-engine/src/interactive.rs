@@ -192,30 +192,22 @@ impl OpenCase {
         let bare = prompt.bounds.is_none() && prompt.points.is_empty();
         match (&*self.model, &reading.0, &self.view) {
             (Model::Embedded { network, .. }, Kind::Embedded(encoded), Some(view)) => {
-                if bare {
-                    let known = self.organs();
-                    if !prompt.named || !known.contains(&prompt.organ) {
-                        return Err(Error::Request(
-                            "give a box, points, or the name of an organ that the model knows in this image".into(),
-                        ));
-                    }
-                    let organ = [prompt.organ];
-                    let question = Question::Organs(&organ);
-                    let found = if view.is_read_twice() {
-                        ask(network, &self.image.volume, view, 0, &question)?
-                    } else {
-                        pass::answer(network, encoded, view, &question)?
-                    };
-                    return Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)));
+                if bare && !(prompt.named && self.organs().contains(&prompt.organ)) {
+                    return Err(Error::Request(
+                        "give a box, points, or the name of an organ that the model knows in this image".into(),
+                    ));
                 }
+                let (organ, prompts) = ([prompt.organ], [prompt.clone()]);
+                let question = if bare { Question::Organs(&organ) } else { Question::Prompts(&prompts) };
                 // A picture gets the answer that `segment` gives, of all its readings.
-                if view.is_read_twice() {
-                    let prompts = [prompt.clone()];
-                    let found = ask(network, &self.image.volume, view, 0, &Question::Prompts(&prompts))?;
-                    return Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)));
-                }
-                let (logits, iou) = pass::decode_one(network, encoded, view, prompt)?;
-                Ok(Some(self.enlarge(&logits, iou, view)))
+                let found = if view.is_read_twice() {
+                    ask(network, &self.image.volume, view, 0, &question)?.into_iter().next()
+                } else if bare {
+                    pass::answer(network, encoded, view, &question)?.into_iter().next()
+                } else {
+                    Some(pass::decode_one(network, encoded, view, prompt)?)
+                };
+                Ok(found.map(|a| self.enlarge(&a.logits, a.iou, view)))
             }
             (Model::Sam { model, .. }, Kind::Sam(reading), _) => {
                 if bare {
@@ -433,12 +425,18 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_name_on_a_picture_gives_what_the_command_gives() {
+    fn ultrasound() -> (Arc<Image>, Arc<Model>, OpenCase) {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../volumes/ultrasound-phantom.png");
         let image = Arc::new(volseg_io::read(&path, &volseg_io::ReadOptions::default()).unwrap());
-        let (model, tumour) = (model(), OrganId::new(17).unwrap());
+        let model = model();
         let case = OpenCase::new(image.clone(), model.clone(), Some(Modality::Ultrasound), None).unwrap();
+        (image, model, case)
+    }
+
+    #[test]
+    fn a_name_on_a_picture_gives_what_the_command_gives() {
+        let (image, model, case) = ultrasound();
+        let tumour = OrganId::new(17).unwrap();
         let prompt =
             Prompt { organ: tumour, named: true, slice: 0, bounds: None, rough: false, points: vec![], text: None };
         let mask = case.answer(&case.read(0).unwrap(), &prompt).unwrap().unwrap().mask(0.5);
@@ -454,10 +452,8 @@ mod tests {
 
     #[test]
     fn a_box_or_a_point_on_a_picture_gives_what_the_command_gives() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../volumes/ultrasound-phantom.png");
-        let image = Arc::new(volseg_io::read(&path, &volseg_io::ReadOptions::default()).unwrap());
-        let (model, tumour) = (model(), OrganId::new(17).unwrap());
-        let case = OpenCase::new(image.clone(), model.clone(), Some(Modality::Ultrasound), None).unwrap();
+        let (image, model, case) = ultrasound();
+        let tumour = OrganId::new(17).unwrap();
         let [w, h] = case.stack().size.map(|n| n as f32);
         let near = PixelBox { x0: 0.3 * w, y0: 0.3 * h, x1: 0.7 * w, y1: 0.7 * h };
         for (bounds, points) in [(Some(near), vec![]), (None, vec![[0.5 * w, 0.5 * h, 1.0]])] {

@@ -123,18 +123,13 @@ fn mirror_row(row: &mut PromptRow, side: usize) {
 }
 
 /// What counts as found: an organ asked for by name needs a mask that the network trusts.
-pub(crate) fn found(mut answers: Vec<Answer>, question: &Question<'_>, trusted: f32) -> Vec<Answer> {
-    answers.retain(|a| matches!(question, Question::Prompts(_)) || a.iou >= trusted);
+pub(crate) fn found(mut answers: Vec<Answer>, question: &Question<'_>) -> Vec<Answer> {
+    answers.retain(|a| matches!(question, Question::Prompts(_)) || a.iou >= MIN_IOU);
     answers
 }
 
-/// Logits in fixed point for one prompt, and the predicted IoU.
-pub(crate) fn decode_one(
-    net: &Network,
-    encoded: &Encoded,
-    view: &View,
-    prompt: &Prompt,
-) -> Result<(Vec<i16>, f32), Error> {
+/// The answer to one prompt.
+pub(crate) fn decode_one(net: &Network, encoded: &Encoded, view: &View, prompt: &Prompt) -> Result<Answer, Error> {
     let device = |e: candle_core::Error| Error::Model(e.into());
     let row = prompt_row(view, prompt, &encoded.dense);
     let bounds = row.bounds.filter(|_| row.prior.is_none());
@@ -146,7 +141,7 @@ pub(crate) fn decode_one(
     if let Some(b) = bounds {
         keep_inside(&mut fixed, b, margin(prompt), net.config.side);
     }
-    Ok((fixed, iou))
+    Ok(Answer { organ: prompt.organ.get(), logits: fixed, iou })
 }
 
 pub(crate) fn fixed_point(logits: &[f32]) -> Vec<i16> {
@@ -160,7 +155,7 @@ pub(crate) fn answer(
     view: &View,
     question: &Question<'_>,
 ) -> Result<Vec<Answer>, Error> {
-    Ok(found(decode(net, encoded, view, question)?, question, MIN_IOU))
+    Ok(found(decode(net, encoded, view, question)?, question))
 }
 
 /// Masks for all rows of a question, trusted or not, where the slice was seen: not mirrored, but at its zoom.

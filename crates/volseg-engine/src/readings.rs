@@ -3,8 +3,7 @@
 use crate::Error;
 use crate::body::{View, resize_about_middle};
 use crate::pass::{
-    ABSENT, Answer, MIN_IOU, Question, STEPS, Seen, answer, decode, decode_all, encode, fixed_point, forward, found,
-    read,
+    ABSENT, Answer, Question, STEPS, Seen, answer, decode, decode_all, encode, fixed_point, forward, found, read,
 };
 use std::collections::BTreeMap;
 use volseg_geometry::AnyVolume;
@@ -66,7 +65,7 @@ pub(crate) fn ask(
         let logits: Vec<f32> = mean.iter().map(|&p| logit(p) - logit(cut)).collect();
         answers.push(Answer { organ, logits: fixed_point(&logits), iou: iou / readings });
     }
-    Ok(if ultrasound { answers } else { found(answers, question, MIN_IOU) })
+    Ok(if ultrasound { answers } else { found(answers, question) })
 }
 
 /// [`ask`] for several slices of a volume that are read, and whose rows are decoded, together. The answers are the same.
@@ -82,7 +81,7 @@ pub(crate) fn ask_all(
     let (features, dense) = forward(net, slices.iter().flat_map(|(s, _)| view.input(volume, *s)).collect())?;
     let asked: Vec<_> = dense.iter().map(Vec::as_slice).zip(slices.iter().map(|(_, question)| question)).collect();
     let answers = decode_all(net, &features, Seen::PLAIN, view, &asked)?;
-    Ok(answers.into_iter().zip(slices).map(|(a, (_, question))| found(a, question, MIN_IOU)).collect())
+    Ok(answers.into_iter().zip(slices).map(|(a, (_, question))| found(a, question)).collect())
 }
 
 /// Where to cut independent pixels of these probabilities so that the expected Dice, 2 sum p (inside) / (sum p + pixels inside), is

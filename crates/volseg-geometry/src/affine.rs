@@ -124,6 +124,15 @@ impl Affine {
             .unwrap_or(Orientation::RAS)
     }
 
+    /// How far, in mm at a corner, another grid of `dim` lies from this one, if it is another: more than a tenth of the smallest voxel
+    /// away, or nowhere (NaN). Less is the rounding of writers.
+    #[must_use]
+    pub fn shift_of_other_grid_mm(&self, other: &Self, dim: [usize; 3]) -> Option<f64> {
+        let shift = self.largest_corner_shift_mm(other, dim);
+        let voxel = self.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
+        (shift.is_nan() || shift > 0.1 * voxel).then_some(shift)
+    }
+
     /// Largest distance in mm between the world positions that two affines give to the eight corner voxels of `dim`.
     #[must_use]
     pub fn largest_corner_shift_mm(&self, other: &Self, dim: [usize; 3]) -> f64 {

@@ -23,9 +23,6 @@ use tokio_util::io::ReaderStream;
 use volseg_geometry::{AnyVolume, Volume, VoxelKind};
 use volseg_io::Image;
 
-/// A label whose corners lie further from the image's than this part of a voxel is on another grid: writers round affines.
-const SAME_GRID: f64 = 0.1;
-
 #[derive(Deserialize, Default)]
 pub(crate) struct Ids {
     image: Option<String>,
@@ -263,9 +260,8 @@ fn on_grid(
             return Err(Refusal::field(format!("the label has a voxel of {odd}, expected whole numbers from 0")));
         }
     }
-    let shift = affine.largest_corner_shift_mm(label.volume.affine(), dim);
-    let voxel = affine.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
-    if !image.is_picture() && (shift.is_nan() || shift > SAME_GRID * voxel) {
+    let shift = affine.shift_of_other_grid_mm(label.volume.affine(), dim);
+    if let Some(shift) = shift.filter(|_| !image.is_picture()) {
         return Err(Refusal::field(format!("the label lies {shift:.3} mm from the image: it is on another grid")));
     }
     Ok((path.to_owned(), ending))

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use volseg_io::AtomicFile;
 use volseg_model::embedded::write_tensors;
 
 /// Name of a checkpoint in the folder of a run.
@@ -59,20 +60,21 @@ pub(crate) fn same_settings<C: Serialize + DeserializeOwned>(
     };
     let mut changed = Vec::new();
     differences("", Some(&began), Some(&toml::Value::try_from(config).map_err(bad)?), &mut changed);
-    if changed.is_empty() {
-        return Ok(());
+    let text = |c: &[(String, String)]| c.iter().map(|(key, v)| format!("{key} {v}")).collect::<Vec<_>>().join(", ");
+    let (may, must_not): (Vec<_>, Vec<_>) =
+        changed.into_iter().partition(|(key, _)| MAY_CHANGE.contains(&key.as_str()));
+    if !must_not.is_empty() {
+        return Err(Error::Config(format!(
+            "the run in {} began with other settings ({}); --resume goes on with the same ones, and a new run wants another folder",
+            out.display(),
+            text(&must_not)
+        )));
     }
-    let may = |c: &String| MAY_CHANGE.iter().any(|key| c.starts_with(&format!("{key} was ")));
-    if changed.iter().all(may) {
-        progress.line(&format!("going on with other settings than the run began with: {}", changed.join(", ")));
-        return write_settings(out, config);
+    if !may.is_empty() {
+        progress.line(&format!("going on with other settings than the run began with: {}", text(&may)));
+        write_settings(out, config)?;
     }
-    changed.retain(|c| !may(c));
-    Err(Error::Config(format!(
-        "the run in {} began with other settings ({}); --resume goes on with the same ones, and a new run wants another folder",
-        out.display(),
-        changed.join(", ")
-    )))
+    Ok(())
 }
 
 /// Leaves the configuration as run in the folder of a run.
@@ -81,12 +83,11 @@ pub(crate) fn same_settings<C: Serialize + DeserializeOwned>(
 /// A file that cannot be written.
 pub(crate) fn write_settings(out: &Path, config: &impl Serialize) -> Result<(), Error> {
     let text = toml::to_string(config).map_err(|e| Error::Config(e.to_string()))?;
-    std::fs::write(out.join("config.toml"), text)
-        .map_err(|source| Error::Io { what: format!("write config.toml in {}", out.display()), source })
+    Ok(AtomicFile::write(&out.join("config.toml"), text.as_bytes())?)
 }
 
-/// Dotted keys at which two configurations differ, with both values.
-fn differences(key: &str, a: Option<&toml::Value>, b: Option<&toml::Value>, found: &mut Vec<String>) {
+/// Dotted keys at which two configurations differ, and what is said of their values.
+fn differences(key: &str, a: Option<&toml::Value>, b: Option<&toml::Value>, found: &mut Vec<(String, String)>) {
     use toml::Value::{Array, Table};
     let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
     match (a, b) {
@@ -103,7 +104,7 @@ fn differences(key: &str, a: Option<&toml::Value>, b: Option<&toml::Value>, foun
         _ if a == b => {}
         _ => {
             let text = |v: Option<&toml::Value>| v.map_or("nothing".into(), ToString::to_string);
-            found.push(format!("{key} was {}, is {}", text(a), text(b)));
+            found.push((key.to_owned(), format!("was {}, is {}", text(a), text(b))));
         }
     }
 }
@@ -197,7 +198,7 @@ fn forget_later(out: &Path, count: &str, known: usize) -> Result<(), Error> {
         record.and_then(|r| r[count].as_u64()).is_some_and(|n| n <= known as u64)
     };
     let kept: String = log.lines().filter(is_known).map(|l| format!("{l}\n")).collect();
-    std::fs::write(out.join(LOG), kept).map_err(failed)
+    Ok(AtomicFile::write(&out.join(LOG), kept.as_bytes())?)
 }
 
 fn failed(source: std::io::Error) -> Error {

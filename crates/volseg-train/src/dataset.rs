@@ -32,17 +32,14 @@ pub(crate) fn file_name(file: &Path) -> String {
     file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
-/// Refuses labels that lie elsewhere than their image: more than half a voxel, which no rounding of a header explains.
+/// Refuses labels that lie elsewhere than their image.
 ///
 /// # Errors
 /// [`Error::Data`].
 pub(crate) fn same_place(name: &str, image: &Affine, labels: &Affine, dim: [usize; 3]) -> Result<(), Error> {
-    let shift = image.largest_corner_shift_mm(labels, dim);
-    let voxel = image.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
-    if shift <= voxel / 2.0 {
-        return Ok(());
-    }
-    Err(Error::Data(format!("{name}: image and labels lie {shift:.1} mm apart at a corner, expected one place")))
+    image.shift_of_other_grid_mm(labels, dim).map_or(Ok(()), |shift| {
+        Err(Error::Data(format!("{name}: image and labels lie {shift:.3} mm apart at a corner, expected one place")))
+    })
 }
 
 /// Names of folders of masks beside one of images, best first; lungs have two kinds in COVID-QU-Ex.

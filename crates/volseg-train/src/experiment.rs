@@ -15,7 +15,8 @@ pub use plan::{Planned, plan};
 
 use crate::asked::attach_texts;
 use crate::cts::Cts;
-use crate::pictures::{Part, Picture, load_pictures};
+use crate::pictures::{Part, Picture, load_pictures, read_pictures};
+use crate::split::assign;
 use crate::{
     AlignConfig, Asked, CtSet, Error, PictureSet, Progress, SplitRule, TrainConfig, train_align, train_prompt,
 };
@@ -218,17 +219,17 @@ fn check(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Resul
     let mut pictures = Vec::new();
     match &config.data {
         ExperimentData::Pictures(set) => {
+            let groups;
+            (pictures, groups) = read_pictures(set)?;
             for &seed in &config.seeds {
-                pictures = load_pictures(&picture_set(set, seed, LABELLED, LABELLED))?;
-                for (part, of) in [(Part::Train, "train on"), (Part::Validation, "validate"), (Part::Test, "test on")] {
-                    if shown(&pictures, part).is_empty() {
-                        return Err(Error::Data(format!(
-                            "seed {seed}: of {} pictures none that shows {} falls into the part to {of}; there are too few, or too many belong together",
-                            pictures.len(),
-                            set.organ
-                        )));
-                    }
-                }
+                let parts = assign(&groups, Some(rule(seed)), LABELLED, LABELLED)?;
+                let shown: Vec<Part> = parts
+                    .into_iter()
+                    .zip(&pictures)
+                    .filter(|(_, p)| p.mask.contains(&1))
+                    .map(|(part, _)| part)
+                    .collect();
+                no_empty_part(seed, &set.organ, |part| shown.contains(&part))?;
             }
             if set.answers.is_some() {
                 // An answer that is missing is found now and not hours later.
@@ -238,13 +239,7 @@ fn check(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Resul
         ExperimentData::Cts { cts, .. } => {
             for &seed in &config.seeds {
                 let found = Cts::find(&CtSet { split: rule(seed), ..cts.clone() })?;
-                for (part, of) in [(Part::Train, "train on"), (Part::Validation, "validate"), (Part::Test, "test on")] {
-                    if found.of(part).next().is_none() {
-                        return Err(Error::Data(format!(
-                            "seed {seed}: no case falls into the part to {of}: there are too few"
-                        )));
-                    }
-                }
+                no_empty_part(seed, "CT", |part| found.of(part).next().is_some())?;
             }
         }
     }
@@ -254,6 +249,16 @@ fn check(experiment: Experiment, config: &ExperimentConfig, out: &Path) -> Resul
         }
         _ => Ok(pictures),
     }
+}
+
+/// Refuses a seed that leaves nothing for a part that every run needs.
+fn no_empty_part(seed: u64, what: &str, holds: impl Fn(Part) -> bool) -> Result<(), Error> {
+    let needed = [(Part::Train, "train on"), (Part::Validation, "validate"), (Part::Test, "test on")];
+    needed.into_iter().find(|(part, _)| !holds(*part)).map_or(Ok(()), |(_, of)| {
+        Err(Error::Data(format!(
+            "seed {seed}: nothing that shows {what} falls into the part to {of}: there is too little, or too much belongs together"
+        )))
+    })
 }
 
 fn settings(config: &ExperimentConfig) -> Result<String, Error> {

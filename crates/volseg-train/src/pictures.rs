@@ -63,6 +63,15 @@ pub struct Picture {
 /// # Errors
 /// [`Error::Data`] for missing masks, sizes that differ, an unknown organ or group column; read errors of the files.
 pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
+    let (mut pictures, groups) = read_pictures(set)?;
+    for (picture, part) in pictures.iter_mut().zip(assign(&groups, set.split, set.labelled, set.unannotated)?) {
+        picture.part = part;
+    }
+    Ok(pictures)
+}
+
+/// The pictures of a set, of no part yet, and the group of each.
+pub(crate) fn read_pictures(set: &PictureSet) -> Result<(Vec<Picture>, Vec<String>), Error> {
     let organ: OrganId = set.organ.parse().map_err(|e: volseg_geometry::Error| Error::Data(e.to_string()))?;
     let groups = match &set.group_column {
         Some(column) => read_groups(&set.path.join("index.csv"), column)?,
@@ -100,9 +109,6 @@ pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
     if set.label.is_none() {
         to_masks(&mut pictures, set, organ)?;
     }
-    for (picture, part) in pictures.iter_mut().zip(assign(&found_groups, set.split, set.labelled, set.unannotated)?) {
-        picture.part = part;
-    }
     if let Some(path) = &set.boxes {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::Io { what: format!("read {}", path.display()), source })?;
@@ -123,7 +129,7 @@ pub fn load_pictures(set: &PictureSet) -> Result<Vec<Picture>, Error> {
             p.bounds = Some(found);
         }
     }
-    Ok(pictures)
+    Ok((pictures, found_groups))
 }
 
 /// Values of the masks of a set, 0 to 255, to 0 and 1. One value beside 0 is the organ; several are organ ids (specs: cli.md), or grey
@@ -191,10 +197,7 @@ fn read_case(case: &Case, set: &PictureSet, organ: OrganId) -> Result<Vec<Pictur
     let size = stack.shown_size();
     // The network's organs of a CT end before the lungs and the tumours of pictures.
     let ct = !plain && set.modality == Modality::Ct && organ.get() < CT_ORGANS_END;
-    let ct = ct.then(|| {
-        let inside: Vec<bool> = values.iter().map(|&v| v != 0).collect();
-        Arc::new(CtVolume::of_image(&image, &stack, &inside, organ))
-    });
+    let ct = ct.then(|| Arc::new(CtVolume::of_image(&image, &stack, &values, organ)));
     let mut pictures = Vec::new();
     for s in 0..stack.slices {
         let (mut grey, mut mask) = (vec![0f32; size[0] * size[1]], vec![0u8; size[0] * size[1]]);
@@ -306,10 +309,11 @@ mod tests {
         let one = set(&at("a"), &[&[1], &[1], &[1], &[1]]);
         let grouped = |table: &str| {
             std::fs::write(at("a/index.csv"), table).unwrap();
-            load_pictures(&PictureSet { group_column: Some("patient".into()), ..one.clone() })
+            let split = toml::from_str("seed = 1\nvalidation = 0.0\nfold = 0\nfolds = 3\n").ok();
+            load_pictures(&PictureSet { group_column: Some("patient".into()), split, ..one.clone() })
                 .map_err(|e| e.to_string())
         };
-        // A byte order mark, blanks, and cells that name no group.
+        // A byte order mark, blanks, and cells that name no group: three groups, so three folds.
         assert!(grouped("\u{feff}name,patient\np0, x\np1,x\np2,\np3,\n").is_ok());
         assert!(grouped("name,patient\np0,x\np0,y\np1,x\np2,x\np3,x\n").unwrap_err().contains("p0 stands there twice"));
         for (given, fits) in [("[0, 0, 2, 2]", true), ("[2, 0, 1, 2]", false), ("[5, 0, 9, 2]", false)] {

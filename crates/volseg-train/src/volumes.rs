@@ -40,9 +40,9 @@ impl CtVolume {
         Ok(Self::new(&image, &stack, |l| labels[l], (1..CT_ORGANS_END).collect(), usize::MAX))
     }
 
-    /// A CT that was read, with one organ outlined: `inside` holds its voxels.
-    pub(crate) fn of_image(image: &Image, stack: &SliceStack, inside: &[bool], organ: OrganId) -> Self {
-        let label = |l: usize| if inside[l] { organ.get() } else { 0 };
+    /// A CT that was read, with one organ outlined: `inside` is not 0 in its voxels.
+    pub(crate) fn of_image(image: &Image, stack: &SliceStack, inside: &[u8], organ: OrganId) -> Self {
+        let label = |l: usize| if inside[l] != 0 { organ.get() } else { 0 };
         Self::new(image, stack, label, vec![organ.get()], usize::MAX)
     }
 

@@ -228,5 +228,5 @@ fn look(data: &Path, global: &Global) -> anyhow::Result<Modality> {
 fn group_column(data: &Path) -> Option<String> {
     let text = std::fs::read_to_string(data.join("index.csv")).ok()?;
     let ends = ["group", "patient", "case"];
-    text.trim_start_matches('\u{feff}').lines().next()?.split(',').find(|c| ends.iter().any(|e| c.ends_with(e))).map(str::to_owned)
+    text.trim_start_matches('\u{feff}').lines().next()?.split(',').map(str::trim).find(|c| ends.iter().any(|e| c.ends_with(e))).map(str::to_owned)
 }

@@ -97,9 +97,6 @@ struct AlignArgs {
     set: Vec<String>,
 }
 
-/// Said where `--memory` has no say.
-const UNPLANNED: &str = "--memory: only `train prompt` of the embedded network is planned by it; `batch` decides here";
-
 struct Lines<'a>(&'a Global);
 
 impl Progress for Lines<'_> {
@@ -114,9 +111,6 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         Stage::Align(a) => (&a.out, a.resume),
     };
     start(out, resume, global)?;
-    if global.memory.is_some() && !matches!(args.stage, Stage::Prompt(_)) {
-        global.log(Level::Warn, UNPLANNED);
-    }
     match &args.stage {
         Stage::Prompt(args) => prompt(args, global),
         Stage::Align(args) => align(args, global),
@@ -167,12 +161,20 @@ fn changes(set: &[String], global: &Global) -> Vec<String> {
     (global.seed != 0).then(|| format!("seed={}", global.seed)).into_iter().chain(set.iter().cloned()).collect()
 }
 
+/// Says where `--memory` has no say.
+fn unplanned(global: &Global) {
+    if global.memory.is_some() {
+        global.log(
+            Level::Warn,
+            "--memory: only `train prompt` of the embedded network is planned by it; `batch` decides here",
+        );
+    }
+}
+
 fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
     let (text, changes) = (read(&args.config)?, changes(&args.set, global));
     if let Some(config) = SamTrainConfig::parse(&text, &changes).map_err(wrong(&args.config))? {
-        if global.memory.is_some() {
-            global.log(Level::Warn, UNPLANNED);
-        }
+        unplanned(global);
         train_sam_prompt(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
         return Ok(());
     }
@@ -193,12 +195,14 @@ fn prompt(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 fn clip(args: &PromptArgs, global: &Global) -> anyhow::Result<()> {
+    unplanned(global);
     let config = ClipTrainConfig::parse(&read(&args.config)?, &changes(&args.set, global)).map_err(wrong(&args.config))?;
     train_clip(&config, &args.out, args.resume, &mut Lines(global)).map_err(judged)?;
     Ok(())
 }
 
 fn align(args: &AlignArgs, global: &Global) -> anyhow::Result<()> {
+    unplanned(global);
     let mut changes = changes(&args.set, global);
     // A path in quotes, so that TOML takes it as it is.
     changes.extend(args.preferences.as_ref().map(|p| format!("preferences={:?}", p.display().to_string())));
