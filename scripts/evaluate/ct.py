@@ -4,7 +4,7 @@
     python3 scripts/evaluate/ct.py --volseg target/release/volseg --phantoms 900000 10
     python3 scripts/evaluate/ct.py --volseg target/release/volseg --pair ct.nii.gz labels.nii.gz --totalsegmentator
 
-`--mode organ` (default), `box` (one box per component and slice from the labels) or `box3d` (one box per organ in 3D, the same on all
+`--mode organ` (default), `box` (one box per component and slice from the labels), `points` (three points for each) or `box3d` (one box per organ in 3D, the same on all
 its slices). The Dice is counted here, independently
 of `volseg eval` (nibabel and numpy); `--totalsegmentator` maps that tool's class ids to ours.
 """
@@ -23,7 +23,7 @@ p.add_argument("--phantoms", nargs=2, type=int, metavar=("SEED", "N"))
 p.add_argument("--size", default="small")
 p.add_argument("--pair", nargs=2, action="append", default=[], metavar=("CT", "LABELS"))
 p.add_argument("--totalsegmentator", action="store_true")
-p.add_argument("--mode", default="organ", choices=["organ", "box", "box3d"])
+p.add_argument("--mode", default="organ", choices=["organ", "box", "points", "box3d"])
 p.add_argument("--model", default="embedded")
 a = p.parse_args()
 
@@ -66,8 +66,8 @@ with tempfile.TemporaryDirectory() as tmp:
             nibabel.save(nibabel.Nifti1Image(truth.astype(numpy.uint8), file.affine), labels)
         out = tmp / f"out{n}.nii.gz"
         command = [a.volseg, "segment", str(image), "-o", str(out), "--modality", "ct", "--model", a.model, "--quiet"]
-        if a.mode == "box":
-            command += ["--prompts", f"boxes-from:{labels}"]
+        if a.mode in ("box", "points"):
+            command += ["--prompts", f"{'boxes' if a.mode == 'box' else 'points'}-from:{labels}"]
         if a.mode == "box3d":
             prompts = tmp / f"prompts{n}.json"
             prompts.write_text(json.dumps({"version": 1, "prompts": boxes_3d(truth)}))

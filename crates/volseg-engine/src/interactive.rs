@@ -201,13 +201,11 @@ impl OpenCase {
                 let question = if bare { Question::Organs(&organ) } else { Question::Prompts(&prompts) };
                 // A picture gets the answer that `segment` gives, of all its readings.
                 let found = if view.is_read_twice() {
-                    ask(network, &self.image.volume, view, 0, &question)?.into_iter().next()
-                } else if bare {
-                    pass::answer(network, encoded, view, &question)?.into_iter().next()
+                    ask(network, &self.image.volume, view, 0, &question)?
                 } else {
-                    Some(pass::decode_one(network, encoded, view, prompt)?)
+                    pass::answer(network, encoded, view, &question)?
                 };
-                Ok(found.map(|a| self.enlarge(&a.logits, a.iou, view)))
+                Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)))
             }
             (Model::Sam { model, .. }, Kind::Sam(reading), _) => {
                 if bare {

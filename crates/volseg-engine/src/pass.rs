@@ -128,22 +128,6 @@ pub(crate) fn found(mut answers: Vec<Answer>, question: &Question<'_>) -> Vec<An
     answers
 }
 
-/// The answer to one prompt.
-pub(crate) fn decode_one(net: &Network, encoded: &Encoded, view: &View, prompt: &Prompt) -> Result<Answer, Error> {
-    let device = |e: candle_core::Error| Error::Model(e.into());
-    let row = prompt_row(view, prompt, &encoded.dense);
-    let bounds = row.bounds.filter(|_| row.prior.is_none());
-    debug_assert!(encoded.seen == Seen::PLAIN, "rows of one slice are asked of a plain reading");
-    let decoded = net.decoder.forward(&encoded.features, &[row])?;
-    let logits = decoded.logits.flatten_all().and_then(|l| l.to_vec1::<f32>()).map_err(device)?;
-    let iou = decoded.iou.to_vec1::<f32>().map_err(device)?.first().copied().unwrap_or_default();
-    let mut fixed = fixed_point(&logits);
-    if let Some(b) = bounds {
-        keep_inside(&mut fixed, b, margin(prompt), net.config.side);
-    }
-    Ok(Answer { organ: prompt.organ.get(), logits: fixed, iou })
-}
-
 pub(crate) fn fixed_point(logits: &[f32]) -> Vec<i16> {
     logits.iter().map(|l| (l * STEPS).clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16).collect()
 }
@@ -193,19 +177,13 @@ pub(crate) fn decode_all(
                     let mut row = PromptRow { image, organ: Some(token), ..PromptRow::default() };
                     row.set_first_mask(first, side);
                     rows.push(row);
-                    asked.push((organ.get(), ROUGH_MARGIN));
+                    asked.push((organ.get(), None));
                 }
             }
             Question::Prompts(list) => {
                 for p in *list {
-                    let mut row = PromptRow { image, ..prompt_row(view, p, dense) };
-                    // A first mask and its box stand where they were seen already.
-                    if let (Some(given), true) = (&mut row.bounds, p.bounds.is_some()) {
-                        *given = given.map(|v| seen.place(v, side));
-                    }
-                    row.points.iter_mut().flat_map(|p| &mut p[..2]).for_each(|v| *v = seen.place(*v, side));
-                    rows.push(row);
-                    asked.push((p.organ.get(), margin(p)));
+                    rows.push(PromptRow { image, ..row_of(view, seen, p, dense) });
+                    asked.push((p.organ.get(), p.bounds.map(|_| if p.rough { ROUGH_MARGIN } else { GIVEN_MARGIN })));
                 }
             }
         }
@@ -224,7 +202,8 @@ pub(crate) fn decode_all(
         let by_prompt = matches!(slices[row.image].1, Question::Prompts(_));
         let answers = &mut all[row.image];
         let mut fixed = fixed_point(&logits);
-        if let (true, Some(b)) = (by_prompt, row.bounds) {
+        // The box of a first mask is no limit: points may say that there is more.
+        if let (Some(margin), Some(b)) = (margin, row.bounds) {
             keep_inside(&mut fixed, b, *margin, side);
         }
         if seen.mirrored {
@@ -247,31 +226,32 @@ pub(crate) fn decode_all(
 /// The decoder's row for a prompt. `dense` are the slice's first masks, logits of `side * side` pixels an organ token.
 #[must_use]
 pub fn prompt_row(view: &View, p: &Prompt, dense: &[Vec<f32>]) -> PromptRow {
-    let token = usize::from(p.organ.get()) - 1;
-    let mut row = PromptRow { organ: (p.named && token < dense.len()).then_some(token), ..PromptRow::default() };
-    if p.bounds.is_none()
-        && let (true, Some(first)) = (p.named, dense.get(token))
-    {
-        row.set_first_mask(first, view.side);
-    }
-    if let Some(b) = p.bounds {
-        let (a, c) = (view.to_network(b.x0, b.y0), view.to_network(b.x1, b.y1));
-        row.bounds = Some([a[0].min(c[0]), a[1].min(c[1]), a[0].max(c[0]), a[1].max(c[1])]);
-    }
-    row.points = p
-        .points
-        .iter()
-        .map(|&[x, y, inside]| {
-            let [u, v] = view.to_network(x + 0.5, y + 0.5);
-            [u, v, inside]
-        })
-        .collect();
-    row
+    row_of(view, Seen::PLAIN, p, dense)
 }
 
-/// Without a box of its own a prompt has the first mask's.
-fn margin(p: &Prompt) -> (f32, f32) {
-    if p.rough || p.bounds.is_none() { ROUGH_MARGIN } else { GIVEN_MARGIN }
+/// [`prompt_row`] where the slice was seen, before any mirroring.
+fn row_of(view: &View, seen: Seen, p: &Prompt, dense: &[Vec<f32>]) -> PromptRow {
+    let side = view.side;
+    let at = |x, y| view.to_network(x, y).map(|v| seen.place(v, side));
+    let token = usize::from(p.organ.get()) - 1;
+    let organ = (p.named && token < dense.len()).then_some(token);
+    let points: Vec<_> = p.points.iter().map(|&[x, y, inside]| (at(x + 0.5, y + 0.5), inside)).collect();
+    let mut row =
+        PromptRow { organ, points: points.iter().map(|&([u, v], i)| [u, v, i]).collect(), ..PromptRow::default() };
+    if let Some(b) = p.bounds {
+        let (a, c) = (at(b.x0, b.y0), at(b.x1, b.y1));
+        row.bounds = Some([a[0].min(c[0]), a[1].min(c[1]), a[0].max(c[0]), a[1].max(c[1])]);
+    } else if let Some(first) = organ.and_then(|o| dense.get(o)) {
+        let hit = |[u, v]: [f32; 2]| {
+            [u, v].iter().all(|c| (0.0..side as f32).contains(c)) && first[v as usize * side + u as usize] > 0.0
+        };
+        let inside: Vec<bool> = points.iter().filter(|p| p.1 > 0.5).map(|p| hit(p.0)).collect();
+        // Where most points miss it the first mask is of something else (measured: docs, model card).
+        if 2 * inside.iter().filter(|&&hit| hit).count() >= inside.len() {
+            row.set_first_mask(first, side);
+        }
+    }
+    row
 }
 
 /// A box says where the organ ends: nothing further out than a margin.
@@ -288,6 +268,34 @@ fn keep_inside(logits: &mut [i16], [x0, y0, x1, y1]: [f32; 4], (share, pixels): 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use volseg_geometry::{Modality, Plane};
+
+    #[test]
+    fn points_that_miss_the_first_mask_set_it_aside() {
+        let (side, organ) = (32, OrganId::new(17).unwrap());
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../volumes/ultrasound-phantom.png");
+        let image = volseg_io::read(&path, &volseg_io::ReadOptions::default()).unwrap();
+        let view = View::of_image(&image, Plane::Axial, Modality::Ultrasound, side);
+        let [w, h] = view.stack().size.map(|n| n as f32);
+        // The first mask is the left half.
+        let half = (0..side * side).map(|i| if i % side < side / 2 { 4.0 } else { -4.0 }).collect();
+        let mut dense = vec![vec![-4.0; side * side]; 16];
+        dense.push(half);
+        let row = |points: &[[f32; 3]]| {
+            let points = points.to_vec();
+            let prompt = Prompt { organ, named: true, slice: 0, bounds: None, rough: false, points, text: None };
+            prompt_row(&view, &prompt, &dense)
+        };
+        let (left, right, outside) = ([0.2 * w, 0.3 * h, 1.0], [0.8 * w, 0.3 * h, 1.0], [0.8 * w, 0.3 * h, 0.0]);
+        for kept in [&[][..], &[left], &[left, right], &[outside]] {
+            let row = row(kept);
+            assert!(row.prior.is_some() && row.bounds.is_some(), "{kept:?}");
+        }
+        for aside in [&[right][..], &[left, right, right]] {
+            let row = row(aside);
+            assert!(row.prior.is_none() && row.bounds.is_none() && row.organ == Some(16), "{aside:?}");
+        }
+    }
 
     #[test]
     fn a_mask_leaves_its_box_by_a_margin_at_most() {
