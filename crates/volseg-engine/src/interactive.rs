@@ -12,8 +12,8 @@ use std::sync::Arc;
 use volseg_geometry::{Affine, Modality, OrganId, PixelBox, Plane, SliceStack, resize_bilinear_into};
 use volseg_io::Image;
 
-/// Following ends where less than this part of the mask lies over the mask of the slice before.
-const LEAST_OVERLAP: f64 = 0.3;
+/// Following ends where the Dice of a mask with that of the slice before is less.
+const LEAST_AGREEMENT: f64 = 0.3;
 /// A followed mask of fewer pixels of the slice is taken as the organ's end.
 const LEAST_PIXELS: usize = 4;
 
@@ -247,8 +247,8 @@ impl OpenCase {
             .collect())
     }
 
-    /// Follows what `seeds` show to the slices around, inside `range`: the mask of a slice is the box (and first mask) of the
-    /// next, until it ends. `read` gives readings, kept or new. Slices in rising order.
+    /// Follows what `seeds` show to the slices around, inside `range`, until it ends: a mask goes on as what is found of its organ by
+    /// name, if that lies over it, else as what is found in its box. `read` gives readings, kept or new. Slices in rising order.
     ///
     /// # Errors
     /// As [`OpenCase::read`] and [`OpenCase::answer`].
@@ -300,14 +300,21 @@ impl OpenCase {
         let (Some(bounds), Some(seed)) = (PixelBox::of_mask(&old, before.size[0]), seeds.first()) else {
             return Ok(None);
         };
-        let prompt = Prompt { slice, bounds: Some(bounds), rough: true, points: Vec::new(), ..seed.clone() };
-        let Some(answer) = self.answer(reading, &prompt)? else { return Ok(None) };
-        let new = answer.mask(threshold);
-        let pixels = new.iter().filter(|&&v| v != 0).count();
-        let both = new.iter().zip(&old).filter(|(n, o)| **n != 0 && **o != 0).count();
-        let ended =
-            pixels < LEAST_PIXELS || answer.iou < pass::MIN_IOU || (both as f64) < LEAST_OVERLAP * pixels as f64;
-        Ok((!ended).then_some(answer))
+        let pixels = |mask: &[u8]| mask.iter().filter(|&&v| v != 0).count();
+        let goes_on = |answer: &SliceAnswer| {
+            let new = answer.mask(threshold);
+            let both = new.iter().zip(&old).filter(|(n, o)| **n != 0 && **o != 0).count();
+            let agree = 2.0 * both as f64 / (pixels(&new) + pixels(&old)) as f64;
+            pixels(&new) >= LEAST_PIXELS && answer.iou >= pass::MIN_IOU && agree >= LEAST_AGREEMENT
+        };
+        let prompt = Prompt { slice, bounds: None, rough: true, points: Vec::new(), ..seed.clone() };
+        if prompt.named && self.organs().contains(&prompt.organ) {
+            let by_name = self.answer(reading, &prompt)?.filter(goes_on);
+            if by_name.is_some() {
+                return Ok(by_name);
+            }
+        }
+        Ok(self.answer(reading, &Prompt { bounds: Some(bounds), ..prompt })?.filter(goes_on))
     }
 
     /// Stored pixel number of a shown pixel number.
@@ -489,6 +496,35 @@ mod tests {
     fn the_plane_across_the_third_axis_follows_the_orientation() {
         for (orientation, plane) in [("RAS", Plane::Axial), ("LSP", Plane::Coronal), ("ASR", Plane::Sagittal)] {
             assert_eq!(plane_across(image(orientation).volume.affine(), 2), plane);
+        }
+    }
+
+    /// Boxes alone lose the esophagus and the stomach after some slices.
+    #[test]
+    fn one_click_follows_a_named_organ_to_its_ends() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../volumes");
+        let read = |name: &str| volseg_io::read(&folder.join(name), &volseg_io::ReadOptions::default()).unwrap();
+        let image = Arc::new(read("ct-phantom.nii.gz"));
+        let truth = read("ct-phantom-labels.nii.gz").volume.to_f32(1.0, 0.0);
+        let case = OpenCase::new(image, model(), None, None).unwrap();
+        let [w, h] = case.stack().size;
+        for organ in [5, 7].map(|id| OrganId::new(id).unwrap()) {
+            let shows = |i: usize| truth[i] == f32::from(organ.get());
+            let of: Vec<usize> = (0..truth.len()).filter(|&i| shows(i)).collect();
+            let click = of[of.len() / 2];
+            let (slice, points) = (click / (w * h), vec![[(click % w) as f32, (click / w % h) as f32, 1.0]]);
+            let seed = Prompt { organ, named: true, slice, bounds: None, rough: false, points, text: None };
+            let read = |s: usize| case.read(s).map(Arc::new);
+            let found = case.follow(&[seed], 0..case.stack().slices, 0.5, &read, &|_, _| Ok(())).unwrap();
+            let (mut both, mut size) = (0, of.len());
+            for (slice, answer) in &found {
+                let mask = answer.mask(0.5);
+                let pixels = (0..mask.len()).filter(|&i| mask[i] != 0);
+                size += pixels.clone().count();
+                both += pixels.filter(|i| shows(slice * w * h + i)).count();
+            }
+            let dice = 2.0 * both as f64 / size as f64;
+            assert!(dice > 0.72, "{} {dice}", organ.get());
         }
     }
 
