@@ -235,19 +235,20 @@ fn row_of(view: &View, seen: Seen, p: &Prompt, dense: &[Vec<f32>]) -> PromptRow 
     let at = |x, y| view.to_network(x, y).map(|v| seen.place(v, side));
     let token = usize::from(p.organ.get()) - 1;
     let organ = (p.named && token < dense.len()).then_some(token);
-    let points: Vec<_> = p.points.iter().map(|&[x, y, inside]| (at(x + 0.5, y + 0.5), inside)).collect();
-    let mut row =
-        PromptRow { organ, points: points.iter().map(|&([u, v], i)| [u, v, i]).collect(), ..PromptRow::default() };
+    let point = |&[x, y, inside]: &[f32; 3]| {
+        let [u, v] = at(x + 0.5, y + 0.5);
+        [u, v, inside]
+    };
+    let mut row = PromptRow { organ, points: p.points.iter().map(point).collect(), ..PromptRow::default() };
     if let Some(b) = p.bounds {
         let (a, c) = (at(b.x0, b.y0), at(b.x1, b.y1));
         row.bounds = Some([a[0].min(c[0]), a[1].min(c[1]), a[0].max(c[0]), a[1].max(c[1])]);
     } else if let Some(first) = organ.and_then(|o| dense.get(o)) {
-        let hit = |[u, v]: [f32; 2]| {
-            [u, v].iter().all(|c| (0.0..side as f32).contains(c)) && first[v as usize * side + u as usize] > 0.0
-        };
-        let inside: Vec<bool> = points.iter().filter(|p| p.1 > 0.5).map(|p| hit(p.0)).collect();
+        let within = |c: f32| (0.0..side as f32).contains(&c);
+        let hit = |u: f32, v: f32| within(u) && within(v) && first[v as usize * side + u as usize] > 0.0;
+        let inside = || row.points.iter().filter(|p| p[2] > 0.5);
         // Where most points miss it the first mask is of something else (measured: docs, model card).
-        if 2 * inside.iter().filter(|&&hit| hit).count() >= inside.len() {
+        if 2 * inside().filter(|p| hit(p[0], p[1])).count() >= inside().count() {
             row.set_first_mask(first, side);
         }
     }
