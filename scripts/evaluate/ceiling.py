@@ -11,10 +11,8 @@ import argparse, pathlib, subprocess, tempfile
 import nibabel, numpy
 from scipy import ndimage
 
-TS = {1: 1, 2: 2, 3: 3, 4: 4, 15: 5, 5: 6, 6: 7, 52: 8, 63: 9, 7: 10, 8: 11, 9: 12, 19: 13, 21: 14, 22: 15}
-NAMES = ["", "spleen", "right_kidney", "left_kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta",
-         "inferior_vena_cava", "pancreas", "right_adrenal_gland", "left_adrenal_gland", "duodenum", "urinary_bladder",
-         "prostate_or_uterus"]
+from organs import NAMES, from_totalsegmentator
+
 p = argparse.ArgumentParser()
 p.add_argument("--pair", nargs=2, action="append", default=[], metavar=("CT", "LABELS"))
 p.add_argument("--totalsegmentator", action="store_true")
@@ -68,7 +66,7 @@ with tempfile.TemporaryDirectory() as tmp:
         both = [nibabel.as_closest_canonical(nibabel.load(f)) for f in (image, labels)]
         ct, truth = numpy.asarray(both[0].dataobj), numpy.asarray(both[1].dataobj).astype(int)
         if a.totalsegmentator:
-            truth = numpy.select([truth == t for t in TS], list(TS.values()), 0)
+            truth = from_totalsegmentator(truth)
         crop = body(ct)
         print(f"{pathlib.Path(image).name}: {ct.shape}, body {[s.stop - s.start for s in crop]}")
         for organ in range(1, 16):

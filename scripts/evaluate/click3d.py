@@ -9,11 +9,7 @@ The click lies deepest inside the organ on the slice where it is largest; the th
 import argparse, json, pathlib, shutil, statistics, subprocess, sys, tempfile, time, urllib.request
 import nibabel, numpy
 
-# TotalSegmentator v2 class id -> our id (docs: reference/organs).
-TS = {1: 1, 2: 2, 3: 3, 4: 4, 15: 5, 5: 6, 6: 7, 52: 8, 63: 9, 7: 10, 8: 11, 9: 12, 19: 13, 21: 14, 22: 15}
-NAMES = ["", "spleen", "right_kidney", "left_kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta",
-         "inferior_vena_cava", "pancreas", "right_adrenal_gland", "left_adrenal_gland", "duodenum", "urinary_bladder",
-         "prostate_or_uterus"]
+from organs import NAMES, from_totalsegmentator
 
 p = argparse.ArgumentParser()
 p.add_argument("--volseg", default="target/release/volseg")
@@ -79,11 +75,7 @@ with tempfile.TemporaryDirectory() as tmp:
     for n, (image, labels) in enumerate(pairs):
         truth = numpy.asarray(nibabel.load(labels).dataobj).astype(int)
         if a.totalsegmentator:
-            table = numpy.zeros(truth.max() + 1, int)
-            for theirs, ours in TS.items():
-                if theirs < len(table):
-                    table[theirs] = ours
-            truth = table[truth]
+            truth = from_totalsegmentator(truth)
         for organ, dice in score(tmp / f"served{n}", image, truth):
             scores.setdefault(organ, []).append(dice)
 means = {k: round(float(numpy.mean(v)), 3) for k, v in scores.items()}

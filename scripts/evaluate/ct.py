@@ -11,11 +11,7 @@ of `volseg eval` (nibabel and numpy); `--totalsegmentator` maps that tool's clas
 import argparse, json, pathlib, statistics, subprocess, sys, tempfile
 import nibabel, numpy
 
-# TotalSegmentator v2 class id -> our id (docs: reference/organs).
-TS = {1: 1, 2: 2, 3: 3, 4: 4, 15: 5, 5: 6, 6: 7, 52: 8, 63: 9, 7: 10, 8: 11, 9: 12, 19: 13, 21: 14, 22: 15}
-NAMES = ["", "spleen", "right_kidney", "left_kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta",
-         "inferior_vena_cava", "pancreas", "right_adrenal_gland", "left_adrenal_gland", "duodenum", "urinary_bladder",
-         "prostate_or_uterus"]
+from organs import NAMES, from_totalsegmentator
 
 p = argparse.ArgumentParser()
 p.add_argument("--volseg", default="target/release/volseg")
@@ -57,11 +53,7 @@ with tempfile.TemporaryDirectory() as tmp:
         file = nibabel.load(labels)
         truth = numpy.asarray(file.dataobj).astype(int)
         if a.totalsegmentator:
-            table = numpy.zeros(truth.max() + 1, numpy.uint8)
-            for theirs, ours in TS.items():
-                if theirs < len(table):
-                    table[theirs] = ours
-            truth = table[truth]
+            truth = from_totalsegmentator(truth)
             labels = tmp / f"labels{n}.nii.gz"
             nibabel.save(nibabel.Nifti1Image(truth.astype(numpy.uint8), file.affine), labels)
         out = tmp / f"out{n}.nii.gz"

@@ -9,9 +9,8 @@ has one), `box` the mean IoU over the organ's slices (a missing prompt counts 0)
 import argparse, json, pathlib, subprocess, sys, tempfile
 import nibabel, numpy
 
-NAMES = ["", "spleen", "right_kidney", "left_kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta",
-         "inferior_vena_cava", "pancreas", "right_adrenal_gland", "left_adrenal_gland", "duodenum", "urinary_bladder",
-         "prostate_or_uterus"]
+from organs import NAMES
+
 p = argparse.ArgumentParser()
 p.add_argument("--volseg", default="target/release/volseg")
 p.add_argument("--phantoms", nargs=2, type=int, metavar=("SEED", "N"), default=[900010, 3])

@@ -4,7 +4,7 @@
 use crate::body::View;
 use crate::body::stack_of;
 use crate::pass::{self, ABSENT, Encoded, Question, STEPS};
-use crate::readings::ask;
+use crate::readings::{answer, read_all};
 use crate::sam::{self, SamReading};
 use crate::segment::{decide_picture, organs_of};
 use crate::{CANDIDATE_THRESHOLDS, Error, Model, Prompt, Request, guess_modality};
@@ -32,7 +32,8 @@ pub struct OpenCase {
 pub struct Reading(Kind);
 
 enum Kind {
-    Embedded(Box<Encoded>),
+    /// All readings of the slice, the plain one first.
+    Embedded(Vec<Encoded>),
     Sam(Box<SamReading>),
 }
 
@@ -41,7 +42,7 @@ impl Reading {
     #[must_use]
     pub fn bytes(&self) -> usize {
         match &self.0 {
-            Kind::Embedded(e) => e.bytes(),
+            Kind::Embedded(all) => all.iter().map(Encoded::bytes).sum(),
             Kind::Sam(s) => s.bytes(),
         }
     }
@@ -175,7 +176,7 @@ impl OpenCase {
         }
         Ok(Reading(match (&*self.model, &self.view) {
             (Model::Embedded { network, .. }, Some(view)) => {
-                Kind::Embedded(Box::new(pass::encode(network, &self.image.volume, view, slice)?))
+                Kind::Embedded(read_all(network, &self.image.volume, view, slice).collect::<Result<_, _>>()?)
             }
             (Model::Sam { model, .. }, _) => {
                 Kind::Sam(Box::new(sam::read(model, &self.image, &self.stack, slice, self.grey)?))
@@ -191,7 +192,7 @@ impl OpenCase {
     pub fn answer(&self, reading: &Reading, prompt: &Prompt) -> Result<Option<SliceAnswer>, Error> {
         let bare = prompt.bounds.is_none() && prompt.points.is_empty();
         match (&*self.model, &reading.0, &self.view) {
-            (Model::Embedded { network, .. }, Kind::Embedded(encoded), Some(view)) => {
+            (Model::Embedded { network, .. }, Kind::Embedded(all), Some(view)) => {
                 if bare && !(prompt.named && self.organs().contains(&prompt.organ)) {
                     return Err(Error::Request(
                         "give a box, points, or the name of an organ that the model knows in this image".into(),
@@ -199,12 +200,7 @@ impl OpenCase {
                 }
                 let (organ, prompts) = ([prompt.organ], [prompt.clone()]);
                 let question = if bare { Question::Organs(&organ) } else { Question::Prompts(&prompts) };
-                // A picture gets the answer that `segment` gives, of all its readings.
-                let found = if view.is_read_twice() {
-                    ask(network, &self.image.volume, view, 0, &question)?
-                } else {
-                    pass::answer(network, encoded, view, &question)?
-                };
+                let found = answer(network, all.iter().map(Ok), view, &question)?;
                 Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)))
             }
             (Model::Sam { model, .. }, Kind::Sam(reading), _) => {
@@ -227,14 +223,16 @@ impl OpenCase {
     /// # Errors
     /// The network's own errors.
     pub fn doubts(&self, reading: &Reading) -> Result<Vec<Doubt>, Error> {
-        let (Model::Embedded { network, .. }, Kind::Embedded(encoded), Some(view)) =
-            (&*self.model, &reading.0, &self.view)
+        let (Model::Embedded { network, .. }, Kind::Embedded(all), Some(view)) = (&*self.model, &reading.0, &self.view)
         else {
             return Ok(Vec::new());
         };
         let steps = |t: f32| ((t / (1.0 - t)).ln() * STEPS) as i16;
         let (low, high) = (steps(CANDIDATE_THRESHOLDS[0]), steps(CANDIDATE_THRESHOLDS[3]));
-        let found = pass::answer(network, encoded, view, &Question::Organs(&self.organs()))?;
+        let Some(plain) = all.first() else { return Ok(Vec::new()) };
+        let known = self.organs();
+        let question = Question::Organs(&known);
+        let found = pass::found(pass::decode(network, plain, view, &question)?, &question);
         Ok(found
             .iter()
             .filter_map(|a| {

@@ -3,7 +3,7 @@
 use crate::body::View;
 use crate::{Error, Prompt};
 use candle_core::Tensor;
-use volseg_geometry::{AnyVolume, OrganId};
+use volseg_geometry::OrganId;
 use volseg_model::embedded::{Features, Network, PromptRow};
 
 /// A first mask of fewer network pixels does not start a second pass.
@@ -43,7 +43,7 @@ pub(crate) struct Encoded {
     /// First mask of every organ token: `side * side` logits.
     pub(crate) dense: Vec<Vec<f32>>,
     /// How it was seen. `dense` is not mirrored all the same.
-    seen: Seen,
+    pub(crate) seen: Seen,
 }
 
 /// How the network saw a slice.
@@ -72,11 +72,6 @@ impl Encoded {
         let tensors = [&f.embedding, &f.dense].into_iter().chain(&f.levels).map(|t| t.elem_count());
         4 * (tensors.sum::<usize>() + self.dense.iter().map(Vec::len).sum::<usize>())
     }
-}
-
-/// Reads a slice.
-pub(crate) fn encode(net: &Network, volume: &AnyVolume, view: &View, slice: usize) -> Result<Encoded, Error> {
-    read(net, view.input(volume, slice), Seen::PLAIN)
 }
 
 /// Reads an input that shows a slice as `seen` says, but not mirrored yet.
@@ -130,16 +125,6 @@ pub(crate) fn found(mut answers: Vec<Answer>, question: &Question<'_>) -> Vec<An
 
 pub(crate) fn fixed_point(logits: &[f32]) -> Vec<i16> {
     logits.iter().map(|l| (l * STEPS).clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16).collect()
-}
-
-/// Answers a question about a slice that was read.
-pub(crate) fn answer(
-    net: &Network,
-    encoded: &Encoded,
-    view: &View,
-    question: &Question<'_>,
-) -> Result<Vec<Answer>, Error> {
-    Ok(found(decode(net, encoded, view, question)?, question))
 }
 
 /// Masks for all rows of a question, trusted or not, where the slice was seen: not mirrored, but at its zoom.

@@ -3,8 +3,9 @@
 use crate::Error;
 use crate::body::{View, resize_about_middle};
 use crate::pass::{
-    ABSENT, Answer, Question, STEPS, Seen, answer, decode, decode_all, encode, fixed_point, forward, found, read,
+    ABSENT, Answer, Encoded, Question, STEPS, Seen, decode, decode_all, fixed_point, forward, found, read,
 };
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use volseg_geometry::AnyVolume;
 use volseg_model::embedded::Network;
@@ -19,9 +20,24 @@ const LEAST_EXPECTED_DICE: f32 = 0.4;
 /// No mask is cut lower, whatever a prompt says: where the readings see next to nothing there is nothing.
 const LEAST_CUT: f32 = 0.05;
 
-/// Reads a slice and answers. Organs without an answer were not found. A picture is read a second time with left and right
-/// exchanged, and the answer is the mean of both: errors that are not the same on both sides fall out. An ultrasound is read at three
-/// sizes, six times in all, and cut where the expected Dice is greatest ([`best_cut`]); odds are scaled so that this cut becomes 0.5.
+/// The readings of a slice of which an answer is made, the plain one first: a slice of a volume is read once. A picture is read a
+/// second time with left and right exchanged: errors that are not the same on both sides fall out. An ultrasound is read at three
+/// sizes, six times in all.
+pub(crate) fn read_all<'a>(
+    net: &'a Network,
+    volume: &'a AnyVolume,
+    view: &'a View,
+    slice: usize,
+) -> impl Iterator<Item = Result<Encoded, Error>> + 'a {
+    let zooms = if view.is_read_at_sizes() { &ULTRASOUND_ZOOMS[..] } else { &[1.0] };
+    let mirrored = if view.is_read_twice() { &[false, true][..] } else { &[false] };
+    zooms.iter().flat_map(move |&zoom| {
+        let input = view.zoomed_input(volume, slice, zoom);
+        mirrored.iter().map(move |&mirrored| read(net, input.clone(), Seen { zoom, mirrored }))
+    })
+}
+
+/// Reads a slice and answers. Organs without an answer were not found.
 pub(crate) fn ask(
     net: &Network,
     volume: &AnyVolume,
@@ -29,24 +45,36 @@ pub(crate) fn ask(
     slice: usize,
     question: &Question<'_>,
 ) -> Result<Vec<Answer>, Error> {
-    if !view.is_read_twice() {
-        return answer(net, &encode(net, volume, view, slice)?, view, question);
-    }
+    answer(net, read_all(net, volume, view, slice), view, question)
+}
+
+/// Answers from all readings of a slice ([`read_all`]): the mean of a picture's. That of an ultrasound is cut where the expected Dice is
+/// greatest ([`best_cut`]); odds are scaled so that this cut becomes 0.5.
+pub(crate) fn answer<E: Borrow<Encoded>>(
+    net: &Network,
+    all: impl Iterator<Item = Result<E, Error>>,
+    view: &View,
+    question: &Question<'_>,
+) -> Result<Vec<Answer>, Error> {
     let ultrasound = view.is_read_at_sizes();
-    let (zooms, softened) = if ultrasound { (&ULTRASOUND_ZOOMS[..], ULTRASOUND_SOFTENED) } else { (&[1.0][..], 1.0) };
-    let readings = 2.0 * zooms.len() as f32;
+    let softened = if ultrasound { ULTRASOUND_SOFTENED } else { 1.0 };
+    let mut readings = 0.0;
     // By organ: sums of probabilities and predicted IoU; a reading that found nothing adds nothing.
     let mut sums: BTreeMap<u8, (Vec<f32>, f32)> = BTreeMap::new();
-    for &zoom in zooms {
-        let input = view.zoomed_input(volume, slice, zoom);
-        for mirrored in [false, true] {
-            for a in decode(net, &read(net, input.clone(), Seen { zoom, mirrored })?, view, question)? {
-                let logits: Vec<f32> = a.logits.iter().map(|&l| f32::from(l) / STEPS).collect();
-                let logits = resize_about_middle(&logits, view.side, 1.0 / zoom, f32::from(ABSENT) / STEPS);
-                let (sum, iou) = sums.entry(a.organ).or_insert_with(|| (vec![0.0; logits.len()], 0.0));
-                sum.iter_mut().zip(&logits).for_each(|(s, l)| *s += 1.0 / (1.0 + (-l / softened).exp()));
-                *iou += a.iou;
-            }
+    for encoded in all {
+        let encoded = encoded?;
+        let answers = decode(net, encoded.borrow(), view, question)?;
+        if !view.is_read_twice() {
+            return Ok(found(answers, question));
+        }
+        readings += 1.0;
+        for a in answers {
+            let logits: Vec<f32> = a.logits.iter().map(|&l| f32::from(l) / STEPS).collect();
+            let zoom = encoded.borrow().seen.zoom;
+            let logits = resize_about_middle(&logits, view.side, 1.0 / zoom, f32::from(ABSENT) / STEPS);
+            let (sum, iou) = sums.entry(a.organ).or_insert_with(|| (vec![0.0; logits.len()], 0.0));
+            sum.iter_mut().zip(&logits).for_each(|(s, l)| *s += 1.0 / (1.0 + (-l / softened).exp()));
+            *iou += a.iou;
         }
     }
     let by_name = matches!(question, Question::Organs(_));
