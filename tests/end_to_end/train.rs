@@ -99,6 +99,39 @@ fn a_killed_alignment_goes_on_to_the_same_weights_and_its_model_segments() {
     assert_eq!(mask.dimensions(), (36, 36));
 }
 
+/// One run writes into a folder at a time; a signal ends it with the way on.
+#[test]
+fn a_running_training_keeps_its_folder_and_an_interrupted_one_says_how_to_go_on() {
+    let folder = ready();
+    let at = |name: &str| folder.path().join(name);
+    let train = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_volseg-tested"));
+        command.args(["train", "prompt", "--set", "steps=1000000", "--config"]).arg(at("prompt.toml"));
+        command.arg("--out").arg(at("run")).args(options).stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let said = |child: std::process::Child| {
+        let out = child.wait_with_output().unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    let first = train(&[]);
+    let began = Instant::now();
+    while !at("run/config.toml").exists() && began.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (code, text) = said(train(&["--resume"]));
+    assert!(code == Some(1) && text.contains("another run writes into"), "{code:?}: {text}");
+    assert!(Command::new("kill").args(["-INT", &first.id().to_string()]).status().unwrap().success());
+    let (code, text) = said(first);
+    assert_eq!(code, Some(75), "{text}");
+    assert!(text.contains("interrupted; the same command with --resume"), "{text}");
+    // The folder is free again.
+    let out = at("run").display().to_string();
+    let config = at("prompt.toml").display().to_string();
+    let again = ["train", "prompt", "--resume", "--set", "steps=20", "--config", &config, "--out", &out];
+    volseg().args(again).assert().success();
+}
+
 #[test]
 fn what_ruins_a_model_is_wrong_use() {
     let folder = tempfile::tempdir().unwrap();

@@ -22,6 +22,15 @@ macro_rules! commands {
                 }
             }
 
+            /// How to go on after a signal ended the command.
+            pub(crate) fn way_on(&self) -> &'static str {
+                match self {
+                    Self::Train(_) => "; the same command with --resume goes on from the last checkpoint",
+                    Self::Experiment(_) => "; the same command goes on",
+                    _ => "; unfinished files were removed",
+                }
+            }
+
             /// Runs the command.
             pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
                 match self {

@@ -77,6 +77,7 @@ pub(crate) enum Level {
 }
 
 /// What a command needs to know of the global options. The rayon pool is already set up with `threads`.
+#[derive(Clone, Copy)]
 pub(crate) struct Global {
     /// Threads to work with, at least 1.
     pub(crate) threads: usize,

@@ -59,12 +59,12 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> exit::ExitCode {
         Err(refusal) => return exit::usage(&refusal, json),
     };
     let global = global::Global::new(&cli.global);
-    let result = signals(&cli.command).and_then(|()| global.start()).and_then(|()| cli.command.run(&global));
+    let result = signals(&cli.command, &global).and_then(|()| global.start()).and_then(|()| cli.command.run(&global));
     exit::code(result, &global)
 }
 
 /// What the system's signals do while the command runs.
-fn signals(command: &commands::Command) -> anyhow::Result<()> {
+fn signals(command: &commands::Command, global: &global::Global) -> anyhow::Result<()> {
     interrupt::survive_file_limits()?;
-    if command.minds_signals() { Ok(()) } else { interrupt::leave_nothing_half_written() }
+    if command.minds_signals() { Ok(()) } else { interrupt::leave_nothing_half_written(*global, command.way_on()) }
 }

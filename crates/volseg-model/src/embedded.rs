@@ -19,7 +19,7 @@ pub use encoder::{Encoder, Features};
 pub use input::{BODY_HU, body_box, neighbours, normalise_grey, normalise_hu, stretch};
 pub use prompt::{POINT_TOKENS, PromptRow, RASTER_CHANNELS, draw_raster};
 pub(crate) use weights::shapes;
-pub use weights::{ARCH, LICENCE, Weights, write_tensors, write_weights};
+pub use weights::{ARCH, LICENCE, Weights, write_weights};
 
 use crate::{Error, Params};
 

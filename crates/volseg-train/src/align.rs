@@ -99,7 +99,8 @@ pub fn train_align(
         None => Weights::from_bytes(SHIPPED)?,
     };
     let first = Network::new(&weights.config, &volseg_model::Params::given(weights.tensors.clone()))?;
-    let data = load(config, &first, out, progress)?;
+    let (data, parts) = load(config, &first, progress)?;
+    let _held = parts.leave(out)?;
     let student = Student::new(&weights, config.train, config.seed)?;
     if config.retrain > 0 {
         return retrain::retrain(config, &weights, &student, data, out, resume, progress);
@@ -228,7 +229,7 @@ struct Data {
     ranked: Vec<Item>,
 }
 
-fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Progress) -> Result<Data, Error> {
+fn load(config: &AlignConfig, first: &Network, progress: &mut dyn Progress) -> Result<(Data, Parts), Error> {
     let mut all: Vec<(u64, Picture)> = Vec::new();
     let mut parts = Parts::default();
     for set in &config.pictures {
@@ -308,8 +309,7 @@ fn load(config: &AlignConfig, first: &Network, out: &Path, progress: &mut dyn Pr
             "retrain is for pictures: a slice of a CT would be learned with its own labels".into(),
         ));
     }
-    parts.leave(out)?;
-    Ok(Data { labelled, unannotated, volumes, validation, ranked })
+    Ok((Data { labelled, unannotated, volumes, validation, ranked }, parts))
 }
 
 /// Organs on slices of the cases of a part, at most `slices` of each organ and case. Cases are read one after the other.

@@ -11,10 +11,12 @@ use candle_core::{Device, Tensor, Var};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::Path;
 use volseg_io::AtomicFile;
-use volseg_model::embedded::write_tensors;
+use volseg_model::embedded::write_weights;
+use volseg_model::weights::WeightsFile;
 
 /// Name of a checkpoint in the folder of a run.
 pub(crate) const FILE: &str = "checkpoint.safetensors";
@@ -26,12 +28,37 @@ pub fn has_checkpoint(out: &Path) -> bool {
     out.join(FILE).exists()
 }
 
-pub(crate) fn damaged(e: &candle_core::Error) -> Error {
+fn damaged(e: &impl std::fmt::Display) -> Error {
     let cause = e.to_string();
     Error::Checkpoint(format!(
-        "is damaged ({}); start again without --resume",
+        "is damaged ({}); start again in another folder",
         cause.lines().next().unwrap_or_default()
     ))
+}
+
+/// Keeps the folder of a run for the caller as long as it holds the file: two runs at once would write over each other's
+/// checkpoints. The folder is made if it is not there. A file system without locks keeps nothing.
+///
+/// # Errors
+/// [`Error::Busy`] if another process keeps it; [`Error::Io`].
+pub(crate) fn hold(out: &Path) -> Result<File, Error> {
+    let io = |source| Error::Io { what: format!("write into {}", out.display()), source };
+    std::fs::create_dir_all(out).map_err(io)?;
+    let file = File::options().create(true).append(true).open(out.join(".lock")).map_err(io)?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::Busy { folder: out.to_owned() }),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// Numbers and metadata of a checkpoint. One with a digest is compared with it; those of earlier versions have none.
+fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>), Error> {
+    let file = WeightsFile::open(path).map_err(|e| damaged(&e))?;
+    if file.metadata().contains_key("sha256") {
+        file.verify().map_err(|e| damaged(&e))?;
+    }
+    let map = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| damaged(&e))?;
+    Ok((map.into_iter().collect(), file.metadata().clone()))
 }
 
 /// Settings that a run may go on with at other values: how long it runs and how often it looks.
@@ -158,7 +185,7 @@ impl State {
             map.insert(format!("step/{n}"), Tensor::new(&[adam.step as u32], &Device::Cpu)?);
         }
         let text = serde_json::to_string(self).map_err(|e| Error::Checkpoint(e.to_string()))?;
-        write_tensors(&out.join(FILE), &map, BTreeMap::from([("state".to_owned(), text)]))?;
+        write_weights(&out.join(FILE), &map, BTreeMap::from([("state".to_owned(), text)]))?;
         Ok(())
     }
 
@@ -171,15 +198,10 @@ impl State {
         if !resume || !has_checkpoint(out) {
             return Ok(None);
         }
-        let path = out.join(FILE);
         let bad = |e: String| Error::Checkpoint(e);
-        let bytes = std::fs::read(&path).map_err(|source| Error::Io { what: "read the checkpoint".into(), source })?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
-        let text = header.metadata().as_ref().and_then(|m| m.get("state")).cloned();
-        let state: Self = serde_json::from_str(&text.ok_or_else(|| bad("is not one of a training by epochs".into()))?)
-            .map_err(|e| bad(e.to_string()))?;
-        let map: BTreeMap<String, Tensor> =
-            candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?.into_iter().collect();
+        let (map, metadata) = read(&out.join(FILE))?;
+        let text = metadata.get("state").ok_or_else(|| bad("is not one of a training by epochs".into()))?;
+        let state: Self = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         for (n, (variables, adam)) in parts.iter_mut().enumerate() {
             take_weights(&map, variables)?;
             let step = map.get(&format!("step/{n}")).ok_or_else(|| bad("has no step".into()))?.to_vec1::<u32>()?;

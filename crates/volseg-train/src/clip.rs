@@ -53,7 +53,8 @@ pub fn train_clip(
     let net = ClipNetwork::new(&model, &params)?;
     let variables = params.variables();
     let mut adam = Stepper::new(&variables)?;
-    let (train, check) = load(config, out, &model, progress)?;
+    let (train, check, parts) = load(config, &model, progress)?;
+    let _held = parts.leave(out)?;
     begin(config, out, resume, &variables, &mut adam, progress)?;
     let (began, first) = (Instant::now(), adam.step());
     let mut recent: Vec<Losses> = Vec::new();
@@ -164,10 +165,9 @@ fn export(
 /// Sources to train on, each with its number in a batch, and views to validate on.
 fn load(
     config: &ClipTrainConfig,
-    out: &Path,
     model: &ClipConfig,
     progress: &mut dyn Progress,
-) -> Result<(Vec<(usize, Vec<Source>)>, Vec<View>), Error> {
+) -> Result<(Vec<(usize, Vec<Source>)>, Vec<View>, Parts), Error> {
     let side = model.image_size;
     let mut train: Vec<(usize, Vec<Source>)> = Vec::new();
     let (mut check, mut parts) = (Vec::new(), Parts::default());
@@ -197,8 +197,7 @@ fn load(
     if train.iter().all(|(batch, sources)| *batch == 0 || sources.is_empty()) {
         return Err(Error::Data("there is nothing to train on; see `split`, `labelled` and `volumes`".into()));
     }
-    parts.leave(out)?;
-    Ok((train, check))
+    Ok((train, check, parts))
 }
 
 /// Views of one shard of the batch of a step.

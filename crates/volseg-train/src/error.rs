@@ -34,6 +34,12 @@ pub enum Error {
     /// A checkpoint cannot be resumed.
     #[error("checkpoint: {0}")]
     Checkpoint(String),
+    /// Another process writes into the folder of a run.
+    #[error("another run writes into {}; wait for its end, or give another folder", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A number that is none: the training has diverged.
     #[error("step {step}: the loss is {loss}; lower the learning rate")]
     Diverged {

@@ -14,6 +14,7 @@ mod table;
 pub use plan::{Planned, plan};
 
 use crate::asked::attach_texts;
+use crate::checkpoint::hold;
 use crate::cts::Cts;
 use crate::pictures::{Part, Picture, load_pictures, read_pictures};
 use crate::split::assign;
@@ -178,6 +179,7 @@ pub fn run_experiment(
     };
     // A set that cannot be used leaves nothing behind, or its settings would stand in the way of better ones.
     check(experiment, config, out)?;
+    let _held = hold(out)?;
     std::fs::create_dir_all(out.join("runs")).map_err(io("make the folder of the runs"))?;
     std::fs::write(out.join(SETTINGS), settings(config)?).map_err(io("write experiment.toml"))?;
     if let (ExperimentData::Pictures(set), Experiment::Table1) = (&config.data, experiment) {

@@ -68,7 +68,8 @@ pub fn train_sam_prompt(
         numbers(&trainer.outer) + numbers(&trainer.decoder),
         numbers(&trainer.decoder)
     ));
-    let (train, validation) = load(config, trainer.sizes.image_size, texts.as_ref(), out, progress)?;
+    let (train, validation, parts) = load(config, trainer.sizes.image_size, texts.as_ref(), progress)?;
+    let _held = parts.leave(out)?;
     let (mut first, mut second) = (AdamW::adam(&trainer.outer)?, AdamW::adam(&trainer.decoder)?);
     let restored = State::restore(out, resume, &mut [(&trainer.outer, &mut first), (&trainer.decoder, &mut second)])?;
     let write = |trainer: &Trainer<'_>| -> Result<(), Error> {
@@ -130,9 +131,8 @@ fn load(
     config: &SamTrainConfig,
     side: usize,
     texts: Option<&Texts>,
-    out: &Path,
     progress: &mut dyn Progress,
-) -> Result<(Vec<Slide>, Vec<Slide>), Error> {
+) -> Result<(Vec<Slide>, Vec<Slide>, Parts), Error> {
     let (mut train, mut validation) = (Vec::new(), Vec::new());
     let mut parts = Parts::default();
     for set in &config.pictures {
@@ -154,8 +154,7 @@ fn load(
     if train.is_empty() || validation.is_empty() {
         return Err(Error::Data("there must be pictures to train on and to validate".into()));
     }
-    parts.leave(out)?;
-    Ok((train, validation))
+    Ok((train, validation, parts))
 }
 
 fn slide(p: &Picture, side: usize, text: Vec<f32>) -> Result<Slide, Error> {

@@ -1,10 +1,12 @@
 //! Parts of a data set: by groups (patients, near-duplicates), never by single pictures, and nested subsets of the labels.
 
+use crate::checkpoint::hold;
 use crate::cts::Cts;
 use crate::pictures::{Part, Picture, part_of};
 use crate::{Error, PictureSet, Random, SplitRule};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::Path;
 
 /// Part of every picture and case as `split.json` says it: by organ (or `cts`), then by name.
@@ -29,16 +31,17 @@ impl Parts {
         self.0.insert("cts".into(), cts.parts());
     }
 
-    /// Makes the folder of a run and leaves the parts in it. Called once the data was read: what cannot be trained on leaves no
-    /// folder.
+    /// Makes the folder of a run, keeps it for the caller as long as it holds the file, and leaves the parts in it. Called once
+    /// the data was read: what cannot be trained on leaves no folder.
     ///
     /// # Errors
-    /// A file that cannot be written.
-    pub(crate) fn leave(&self, out: &Path) -> Result<(), Error> {
+    /// As [`hold`]; a file that cannot be written.
+    pub(crate) fn leave(&self, out: &Path) -> Result<File, Error> {
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::Data(e.to_string()))?;
-        std::fs::create_dir_all(out)
-            .and_then(|()| std::fs::write(out.join("split.json"), text))
-            .map_err(|source| Error::Io { what: format!("write split.json in {}", out.display()), source })
+        let held = hold(out)?;
+        std::fs::write(out.join("split.json"), text)
+            .map_err(|source| Error::Io { what: format!("write split.json in {}", out.display()), source })?;
+        Ok(held)
     }
 }
 

@@ -51,7 +51,8 @@ pub fn train_prompt(
         Some(path) => fitting(read_weights(path)?, &config.model, path)?,
         None => BTreeMap::new(),
     };
-    let data = load(config, out, progress)?;
+    let (data, parts) = load(config, progress)?;
+    let _held = parts.leave(out)?;
     fit(config, config, start, data, out, resume, device, progress)
 }
 
@@ -256,7 +257,7 @@ fn rate(config: &TrainConfig, step: usize) -> f32 {
     config.learning_rate * (0.02 + 0.98 * 0.5 * (1.0 + (std::f32::consts::PI * t).cos()))
 }
 
-fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result<Data, Error> {
+fn load(config: &TrainConfig, progress: &mut dyn Progress) -> Result<(Data, Parts), Error> {
     let mut pictures = Vec::new();
     let mut parts = Parts::default();
     for set in &config.pictures {
@@ -311,8 +312,7 @@ fn load(config: &TrainConfig, out: &Path, progress: &mut dyn Progress) -> Result
     if batch > 0 && made.is_empty() {
         return Err(Error::Data("there is no CT to train on; see `volumes` of [phantoms], `split` of [cts]".into()));
     }
-    parts.leave(out)?;
-    Ok(Data { pictures, volumes: made, ct_batch: batch, check_volumes: check })
+    Ok((Data { pictures, volumes: made, ct_batch: batch, check_volumes: check }, parts))
 }
 
 /// The samples of a step, by shard. Each has its own random numbers, so that they do not hang on who draws them.

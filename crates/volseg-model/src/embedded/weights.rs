@@ -108,10 +108,11 @@ pub(crate) fn shapes(config: &str) -> Result<BTreeMap<String, Vec<usize>>, Error
     Ok(params.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect())
 }
 
-/// [`write_tensors`] with the digest of the tensors in the metadata, as [`crate::weights::WeightsFile::verify`] compares it.
+/// Writes tensors beside `path`, syncs and renames, so that a reader never sees half a file. The metadata gets the digest of the
+/// tensors, as [`crate::weights::WeightsFile::verify`] compares it.
 ///
 /// # Errors
-/// As [`write_tensors`].
+/// [`Error::Io`]; [`Error::Malformed`] if the tensors cannot be stored.
 pub fn write_weights(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
@@ -119,25 +120,11 @@ pub fn write_weights(
 ) -> Result<(), Error> {
     let bytes = safetensors::serialize(tensors, None).map_err(|e| Error::Malformed { reason: e.to_string() })?;
     metadata.insert("sha256".to_owned(), digest_of(&bytes)?);
-    write_tensors(path, tensors, metadata)
-}
-
-/// Writes tensors beside `path`, syncs and renames, so that a reader never sees half a file.
-///
-/// # Errors
-/// [`Error::Io`]; [`Error::Malformed`] if the tensors cannot be stored.
-pub fn write_tensors(
-    path: &Path,
-    tensors: &BTreeMap<String, Tensor>,
-    metadata: BTreeMap<String, String>,
-) -> Result<(), Error> {
-    let metadata: Option<HashMap<String, String>> = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
-    let mut bytes =
-        safetensors::serialize(tensors, metadata.clone()).map_err(|e| Error::Malformed { reason: e.to_string() })?;
+    let metadata: HashMap<String, String> = metadata.into_iter().collect();
+    let bytes = safetensors::serialize(tensors, Some(metadata.clone()))
+        .map_err(|e| Error::Malformed { reason: e.to_string() })?;
     // The library writes metadata in hash order; sorted keys make equal weights equal files.
-    if let Some(meta) = metadata {
-        bytes = sort_metadata(&bytes, &meta).unwrap_or(bytes);
-    }
+    let bytes = sort_metadata(&bytes, &metadata).unwrap_or(bytes);
     let io = |source| Error::Io { what: format!("write {}", path.display()), source };
     let beside = path.with_extension("partial");
     let write = || -> std::io::Result<()> {

@@ -1,6 +1,6 @@
 //! Where a training by steps stands.
 
-use super::{FILE, LOG, damaged, forget_later, has_checkpoint, read_log, take_weights, write_settings};
+use super::{FILE, LOG, forget_later, has_checkpoint, read, read_log, take_weights, write_settings};
 use crate::curves::{self, Line};
 use crate::optimizer::Stepper;
 use crate::{Error, Progress};
@@ -37,13 +37,12 @@ pub(crate) fn save(path: &Path, variables: &BTreeMap<String, Var>, adam: &Steppe
         map.insert(format!("weight/{name}"), var.as_tensor().to_device(&Device::Cpu)?);
     }
     map.insert("step".into(), Tensor::new(&[adam.step() as u32], &Device::Cpu)?);
-    volseg_model::embedded::write_tensors(path, &map, BTreeMap::new())?;
+    volseg_model::embedded::write_weights(path, &map, BTreeMap::new())?;
     Ok(())
 }
 
 fn restore(path: &Path, variables: &BTreeMap<String, Var>, adam: &mut Stepper) -> Result<(), Error> {
-    let map = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| damaged(&e))?;
-    let map: BTreeMap<String, Tensor> = map.into_iter().collect();
+    let (map, _) = read(path)?;
     take_weights(&map, variables)?;
     let step = map.get("step").ok_or_else(|| Error::Checkpoint("has no step".into()))?.to_vec1::<u32>()?;
     adam.restore(variables, &map, step.first().copied().unwrap_or(0) as usize)
@@ -86,10 +85,13 @@ mod tests {
         restore(&path, &variables, &mut adam).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let lie = [&u64::MAX.to_le_bytes(), &whole[8..]].concat();
-        for bytes in [&whole[..0], &whole[..7], &whole[..40], &whole[..whole.len() - 5], &lie] {
+        // One bit of the last number is another one.
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for bytes in [&whole[..0], &whole[..7], &whole[..40], &whole[..whole.len() - 5], &lie, &flipped] {
             std::fs::write(&path, bytes).unwrap();
             let text = restore(&path, &variables, &mut adam).unwrap_err().to_string();
-            assert!(text.contains("damaged") && text.contains("--resume"), "{text}");
+            assert!(text.contains("damaged") && text.contains("another folder"), "{text}");
         }
         assert_eq!(variables["w"].to_vec2::<f32>().unwrap(), vec![vec![1.0; 3]; 2]);
     }
