@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How long a click takes over HTTP: first on a slice, again on the same slice, and many clients at once.
 
-    python3 scripts/measure/clicks.py target/release/volseg [full|small]
+    python3 scripts/measure/clicks.py target/release/volseg [full|small|ultrasound|xray]
 
-Standard library only. A CT phantom of ordinary size is uploaded, as Slicer's MONAI Label extension does it; times are the
+Standard library only. A CT phantom of ordinary size (or a picture: then a click is one of a named organ) is uploaded, as Slicer's MONAI Label extension does it; times are the
 client's, from the request to the last byte of the mask of the whole volume. Limit the cores with `taskset -c 0,1`.
 """
 import http.client
@@ -46,11 +46,19 @@ def told(name, times):
 
 with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder)
-    subprocess.run([volseg, "phantom", "--modality", "ct", "--size", SIZE, "--seed", "4", "--quiet", "-o", folder / "ct"], check=True)
-    subprocess.run([volseg, "convert", folder / "ct/image.nii.gz", "-o", folder / "ct.nrrd", "--quiet"], check=True)
-    image = (folder / "ct.nrrd").read_bytes()
-    sizes = next(line for line in image[:2000].split(b"\n") if line.startswith(b"sizes:"))
-    i, j, k = (int(v) for v in sizes.split()[1:])
+    picture = SIZE in ("ultrasound", "xray")
+    kind = ["--modality", SIZE] if picture else ["--modality", "ct", "--size", SIZE]
+    organ = {"ultrasound": "breast_tumor", "xray": "lungs"}.get(SIZE, "Segment_1")
+    subprocess.run([volseg, "phantom", *kind, "--seed", "4", "--quiet", "-o", folder / "ct"], check=True)
+    if picture:
+        image = (folder / "ct/image.png").read_bytes()
+        i, j = (int.from_bytes(image[at:at + 4], "big") for at in (16, 20))
+        k = 1
+    else:
+        subprocess.run([volseg, "convert", folder / "ct/image.nii.gz", "-o", folder / "ct.nrrd", "--quiet"], check=True)
+        image = (folder / "ct.nrrd").read_bytes()
+        sizes = next(line for line in image[:2000].split(b"\n") if line.startswith(b"sizes:"))
+        i, j, k = (int(v) for v in sizes.split()[1:])
     server = subprocess.Popen([volseg, "serve", "--monai-label", "--listen", "127.0.0.1:0", "--port-file", folder / "port", "--data",
                                folder / "data", "--temp", folder, "--quiet"])
     try:
@@ -59,11 +67,12 @@ with tempfile.TemporaryDirectory() as folder:
         port = int((folder / "port").read_text())
         print(f"volume {i} x {j} x {k}, {len(os.sched_getaffinity(0))} cores")
         began = time.perf_counter()
-        call(port, "PUT", "/datastore/?image=a", [("file", '; filename="a.nrrd"', image)])
+        named = f'; filename="a.{"png" if picture else "nrrd"}"'
+        call(port, "PUT", "/datastore/?image=a", [("file", named, image)])
         print(f"upload: {1000 * (time.perf_counter() - began):.0f} ms")
 
         def click(n, s):
-            params = {"label": "Segment_1", "foreground": [[i // 3 + n % 40, j // 2 + n % 30, s]], "background": [], "slice": s,
+            params = {"label": organ, "foreground": [[i // 3 + n % 40, j // 2 + n % 30, s]], "background": [], "slice": s,
                       "result_extension": ".nrrd", "result_dtype": "uint8"}
             began = time.perf_counter()
             body = call(port, "POST", "/infer/embedded-click?image=a", [("params", "", json.dumps(params).encode())])
@@ -74,10 +83,14 @@ with tempfile.TemporaryDirectory() as folder:
             fields = Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()
             return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-        click(0, 0)
         first, second, work = [], [], []
-        for s in range(5, k, max(k // 12, 1)):
-            first.append(click(0, s)[0])
+        if picture:
+            first.append(click(0, 0)[0])
+        else:
+            click(0, 0)
+        for s in [0] * 12 if picture else range(5, k, max(k // 12, 1)):
+            if not picture:
+                first.append(click(0, s)[0])
             # Reading ahead of the slices around ends before the next clicks are timed.
             time.sleep(1.5)
             began = spent()
@@ -86,14 +99,15 @@ with tempfile.TemporaryDirectory() as folder:
         told("first click on a slice", first)
         told("further click on the same slice", second)
         print(f"processor time of such a click: median {statistics.median(work):.0f} ms")
-        alone = {n: click(n, 5 + n % 4)[1] for n in range(25)}
+        s0 = 0 if picture else 5
+        alone = {n: click(n, s0 + n % 4 % k)[1] for n in range(25)}
         mask = lambda body: body[body.index(b"NRRD0"):body.rindex(b"--", 0, len(body) - 4)]  # noqa: E731
         many, wrong = [], []
 
         def client(c):
             for n in range(25):
                 m = (7 * n + 3 * c) % 25
-                t, body = click(m, 5 + m % 4)
+                t, body = click(m, s0 + m % 4 % k)
                 many.append(t)
                 if mask(body) != mask(alone[m]):
                     wrong.append(m)

@@ -1,8 +1,8 @@
 //! Archives: a manifest of cases, shards of it, and a tree of results that any number of workers fill without talking.
 //!
-//! [`build`] lists the cases of an archive under keyed ids. [`run`] works through one [`Shard`] of them: a case is written
+//! [`build`] lists the cases of an archive under keyed ids. [`run()`] works through one [`Shard`] of them: a case is written
 //! into `.partial` and renamed to its place when it is whole, so that a killed worker leaves nothing half-done and two workers
-//! on one shard do no harm. What stands in the tree alone says what is done ([`state`]); [`merge`] reads it back.
+//! on one shard do no harm. What stands in the tree alone says what is done ([`state`]); [`merge()`] reads it back.
 
 mod budget;
 mod case_folder;

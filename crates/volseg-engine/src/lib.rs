@@ -1,6 +1,6 @@
 //! One case from input to label map: slices, prompts, network, reassembly, clean-up, statistics, report.
 //!
-//! [`segment`] is the whole job. It reads every slice once (encoder), asks for every organ (decoder), keeps the answers on
+//! [`segment()`] is the whole job. It reads every slice once (encoder), asks for every organ (decoder), keeps the answers on
 //! the network's own small grid while they are cleaned up in 3D, and writes labels to the input's grid slice by slice, so that
 //! no float copy of the volume is ever made.
 

@@ -145,7 +145,7 @@ const NOTICE: &str = "Research use only: not a medical device, not for diagnosis
      public chest X-rays and public breast ultrasounds; see the model card.";
 
 impl RunReport {
-    /// The record of a finished case; `measured` as [`crate::statistics`] gives it.
+    /// The record of a finished case; `measured` as [`crate::statistics()`] gives it.
     #[must_use]
     pub fn new(
         image: &Image,
