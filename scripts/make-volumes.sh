@@ -9,7 +9,7 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
 # name, modality, seed
-cases="ct-phantom ct 900007
+cases="ct-phantom ct 900004
 xray-phantom xray 900002
 ultrasound-phantom ultrasound 900001"
 

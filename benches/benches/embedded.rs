@@ -71,7 +71,7 @@ fn ct_512_512_150_all_organs(bencher: Bencher, threads: usize) {
     let options = CtOptions { size: Size::Full, dim: Some([512, 512, 150]), ..CtOptions::default() };
     let phantom = ct_abdomen(900_001, &options).expect("a phantom");
     let image = Image::from_volume(phantom.image.into());
-    let model = Model::embedded(SHIPPED, String::new(), &candle_core::Device::Cpu).expect("the shipped weights");
+    let model = Model::shipped(&candle_core::Device::Cpu).expect("the shipped weights");
     let request = Request { modality: Some(Modality::Ct), ..Request::default() };
     bencher.bench_local(|| segment(&image, &model, &request, threads, &Silent).expect("labels"));
 }

@@ -62,7 +62,7 @@ fn a_model_is_found_by_its_name() {
     run("mine").success();
     let assert = run("other").code(2);
     let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-    assert!(said.contains("--model") && said.contains("embedded, mine"), "{said}");
+    assert!(said.contains("--model") && said.contains("embedded, embedded-ct, mine"), "{said}");
 }
 
 /// What cannot be written is refused before the work, and nothing is left.

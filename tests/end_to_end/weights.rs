@@ -21,9 +21,10 @@ fn the_model_inside_is_listed_and_looked_into() {
     let row = |n| ["name", "option", "arch", "licence"].map(|k| says(n, k));
     assert_eq!(row(0), ["embedded", "--model", "volseg-embedded", "WEIGHTS-LICENSE.md"]);
     assert_eq!(row(1), ["embedded", "--source", "biomedclip", "WEIGHTS-LICENSE.md"]);
-    assert_eq!(row(2), ["mine", "--model", "volseg-embedded", "-"]);
+    assert_eq!(row(2), ["embedded-ct", "--model", "volseg-embedded", "WEIGHTS-LICENSE.md"]);
+    assert_eq!(row(3), ["mine", "--model", "volseg-embedded", "-"]);
     let bytes = std::fs::metadata(shipped()).unwrap().len();
-    assert!(list["models"][0]["bytes"] == bytes && list["models"][2]["bytes"] == bytes);
+    assert!(list["models"][0]["bytes"] == bytes && list["models"][3]["bytes"] == bytes);
 
     let inside = json(folder.path(), &["inspect", "embedded"]);
     let named = json(folder.path(), &["inspect", "mine"]);
@@ -35,7 +36,7 @@ fn the_model_inside_is_listed_and_looked_into() {
     assert_eq!(inside["sha256"], list["models"][0]["sha256"]);
     let unknown = volseg().env("VOLSEG_WEIGHTS", folder.path()).args(["weights", "inspect", "other"]).assert().code(2);
     let said = String::from_utf8_lossy(&unknown.get_output().stderr).into_owned();
-    assert!(said.contains("embedded, mine"), "{said}");
+    assert!(said.contains("embedded, embedded-ct, mine"), "{said}");
 }
 
 /// A training states what it knows; a changed tensor no longer has the digest that is stated.

@@ -66,7 +66,10 @@ impl RequestArgs {
 /// The model of a name or file, on a device.
 pub(crate) fn load_model(name: &str, device: &Device, precision: Precision) -> anyhow::Result<Model> {
     if name == "embedded" {
-        let bytes = volseg_model::embedded::SHIPPED;
+        return Ok(Model::shipped(device)?);
+    }
+    if name == "embedded-ct" {
+        let bytes = volseg_model::embedded::SHIPPED_CT;
         return Ok(Model::embedded(bytes, volseg_io::sha256(bytes), device)?);
     }
     let path = &weights::find(name).map_err(|e| usage_error(format!("--model: {e}")))?;

@@ -3,16 +3,16 @@ use candle_core::Device;
 use std::collections::BTreeSet;
 use volseg_geometry::{Modality, OrganId, Plane, Window};
 use volseg_model::Params;
-use volseg_model::embedded::{Network, Weights};
+use volseg_model::embedded::{Network, SHIPPED, SHIPPED_CT, Weights};
 use volseg_model::sam::SamModel;
 
 /// A loaded model: weights are read once for any number of cases.
 pub enum Model {
     /// The small network that ships inside, or one trained by `volseg train prompt`.
     Embedded {
-        /// The network.
-        network: Box<Network>,
-        /// SHA-256 of its file, hex.
+        /// The network, by modality.
+        networks: Box<Networks>,
+        /// SHA-256 of its file, hex; of the digests of two files, a line each, if CTs have their own.
         sha256: String,
     },
     /// SAM-Med2D, SAM or MedSAM.
@@ -24,19 +24,47 @@ pub enum Model {
     },
 }
 
+fn network(bytes: &[u8], device: &Device) -> Result<Network, volseg_model::Error> {
+    let weights = Weights::from_bytes(bytes)?;
+    let params = Params::given(weights.tensors).on(device);
+    let network = Network::new(&weights.config, &params)?;
+    match params.extra().first() {
+        Some(name) => Err(volseg_model::Error::Malformed { reason: format!("tensor {name} belongs to no layer") }),
+        None => Ok(network),
+    }
+}
+
+/// The embedded network with the weights of each modality.
+pub struct Networks {
+    any: Network,
+    ct: Option<Network>,
+}
+
+impl Networks {
+    /// The one for a modality; `None` where it is not known yet.
+    #[must_use]
+    pub fn of(&self, modality: Option<Modality>) -> &Network {
+        self.ct.as_ref().filter(|_| modality == Some(Modality::Ct)).unwrap_or(&self.any)
+    }
+}
+
 impl Model {
+    /// The model that ships inside, on a device.
+    ///
+    /// # Errors
+    /// As [`Model::embedded`].
+    pub fn shipped(device: &Device) -> Result<Self, volseg_model::Error> {
+        let sha256 = volseg_io::sha256([SHIPPED, SHIPPED_CT].map(volseg_io::sha256).join("\n").as_bytes());
+        let networks = Networks { any: network(SHIPPED, device)?, ct: Some(network(SHIPPED_CT, device)?) };
+        Ok(Self::Embedded { networks: Box::new(networks), sha256 })
+    }
+
     /// Builds the embedded kind on a device from the bytes of its weights file.
     ///
     /// # Errors
     /// [`volseg_model::Error`] for malformed, missing or extra tensors.
     pub fn embedded(bytes: &[u8], sha256: String, device: &Device) -> Result<Self, volseg_model::Error> {
-        let weights = Weights::from_bytes(bytes)?;
-        let params = Params::given(weights.tensors).on(device);
-        let network = Network::new(&weights.config, &params)?;
-        if let Some(name) = params.extra().first() {
-            return Err(volseg_model::Error::Malformed { reason: format!("tensor {name} belongs to no layer") });
-        }
-        Ok(Self::Embedded { network: Box::new(network), sha256 })
+        Ok(Self::Embedded { networks: Box::new(Networks { any: network(bytes, device)?, ct: None }), sha256 })
     }
 
     /// Name in reports: `embedded`, or the architecture.
@@ -54,8 +82,8 @@ impl Model {
         let placed = prompt.bounds.is_some() || !prompt.points.is_empty();
         placed
             || match self {
-                Self::Embedded { network, .. } => {
-                    prompt.named && usize::from(prompt.organ.get()) <= network.config.organs
+                Self::Embedded { networks, .. } => {
+                    prompt.named && usize::from(prompt.organ.get()) <= networks.any.config.organs
                 }
                 Self::Sam { model, .. } => {
                     let read = |text| prompts.texts.contains_key(text);

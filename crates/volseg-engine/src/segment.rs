@@ -48,7 +48,7 @@ pub fn segment(
         };
         return join_planes(image, request, (first, rest), &of_plane);
     }
-    let Model::Embedded { network, .. } = model else {
+    let Model::Embedded { networks, .. } = model else {
         return crate::sam::segment(image, model, request, threads, observer);
     };
     let began = Instant::now();
@@ -62,8 +62,9 @@ pub fn segment(
     let stack = stack_of(image, plane.unwrap_or(Plane::Axial));
     let modality = match guess.modality {
         Some(m) => m,
-        None => decide_picture(network, image, request, stack)?,
+        None => decide_picture(networks.of(None), image, request, stack)?,
     };
+    let network = networks.of(Some(modality));
     if modality == Modality::Mr {
         if let PromptMode::Organ = request.prompts {
             return Err(Error::Request(

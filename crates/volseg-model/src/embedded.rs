@@ -26,6 +26,9 @@ use crate::{Error, Params};
 /// The weights file that ships inside (model card: docs/explanation/model-card.md; licence: weights/WEIGHTS-LICENSE.md).
 pub static SHIPPED: &[u8] = include_bytes!("../weights/embedded.safetensors");
 
+/// Weights of the same network for CTs, trained further on phantoms: what CTs gain from it, pictures would lose (model card).
+pub static SHIPPED_CT: &[u8] = include_bytes!("../weights/embedded-ct.safetensors");
+
 /// Encoder and decoder together.
 pub struct Network {
     /// Sizes.

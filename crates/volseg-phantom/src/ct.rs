@@ -136,6 +136,7 @@ fn patient(seed: u64) -> Scene {
     pelvis::pelvic(&mut scene, draw);
     retroperitoneum::kidneys(&mut scene, draw);
     pelvis::muscles(&mut scene, draw);
+    pelvis::crura(&mut scene, draw);
     vessels::hepatic(&mut scene, draw);
     organs::oesophagus(&mut scene, draw);
     vessels::great(&mut scene, draw);

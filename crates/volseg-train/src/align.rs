@@ -36,7 +36,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
 use student::{Seen, Student, mean_dice, mostly_equal_ratings};
-use volseg_model::embedded::{Network, SHIPPED, Weights};
+use volseg_model::embedded::{Network, SHIPPED, SHIPPED_CT, Weights};
 
 /// Thresholds that are tried on the validation part.
 const TRIED: [f64; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
@@ -96,6 +96,7 @@ pub fn train_align(
     checkpoint::same_settings(out, resume, config, progress)?;
     let weights = match &config.model {
         Some(path) => read_weights(path)?,
+        None if config.cts.is_some() => Weights::from_bytes(SHIPPED_CT)?,
         None => Weights::from_bytes(SHIPPED)?,
     };
     let first = Network::new(&weights.config, &volseg_model::Params::given(weights.tensors.clone()))?;

@@ -133,12 +133,60 @@ pub(crate) fn vary_ultrasound(pixels: &mut [f32], side: usize, random: &mut Rand
     }
 }
 
+/// Contrast of soft tissue as of another phase of a CT. Fat, below -60 HU, stays; what is between stretches so that 50 HU become
+/// `50 + shift`; differences above are `slope` times as large, up to 300 HU.
+pub(crate) fn vary_contrast(hu: &mut [f32], shift: f32, slope: f32) {
+    for h in hu {
+        *h = match *h {
+            fat if fat < -60.0 => fat,
+            water if water < 50.0 => -60.0 + (water + 60.0) * (110.0 + shift) / 110.0,
+            dense => 50.0 + shift + (dense.min(300.0) - 50.0) * slope + (dense - 300.0).max(0.0),
+        };
+    }
+}
+
+/// Moves a share of the way to the mean of the pixels around; away from it if the share is negative, which sharpens.
+pub(crate) fn vary_sharpness(pixels: &mut [f32], side: usize, share: f32) {
+    let mut soft = pixels.to_vec();
+    smooth(&mut soft, side);
+    pixels.iter_mut().zip(&soft).for_each(|(p, s)| *p += share * (*s - *p));
+}
+
 /// Mean over three pixels along each axis.
 fn smooth(pixels: &mut [f32], side: usize) {
     for step in [1, side] {
         let before = pixels.to_vec();
         for i in step..pixels.len().saturating_sub(step) {
             pixels[i] = (before[i - step] + before[i] + before[i + step]) / 3.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contrast_keeps_the_order_of_tissues_and_fat() {
+        for (shift, slope) in [(-15.0, 0.35), (0.0, 1.0), (15.0, 1.25)] {
+            let before: Vec<f32> = (-120..150).map(|n| 10.0 * n as f32).collect();
+            let mut after = before.clone();
+            vary_contrast(&mut after, shift, slope);
+            assert!(after.windows(2).all(|w| w[0] < w[1]), "{shift} {slope}");
+            assert_eq!(before[..114], after[..114], "fat");
+            assert!((after[125] - (50.0 + shift)).abs() < 1e-4 && (slope != 1.0 || before == after));
+        }
+    }
+
+    #[test]
+    fn sharpness_moves_edges_and_leaves_flat_parts() {
+        let step: Vec<f32> = (0..64).map(|i| if i % 8 < 4 { 0.0 } else { 1.0 }).collect();
+        for share in [-0.5, 0.8] {
+            let mut p = step.clone();
+            vary_sharpness(&mut p, 8, share);
+            let (dark, bright) = (p[3 * 8 + 3], p[3 * 8 + 4]);
+            assert!((bright - dark - 1.0).abs() > 0.2 && (bright - dark > 1.0) == (share < 0.0));
+            assert!((p[3 * 8 + 1].abs() + (p[3 * 8 + 6] - 1.0).abs()) < 1e-5);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One augmented slice with its truth, ready for the network.
 
-use crate::augment::{Reach, Warp, add_noise, vary_ultrasound};
+use crate::augment::{Reach, Warp, add_noise, vary_contrast, vary_sharpness, vary_ultrasound};
 use crate::pictures::Picture;
 use crate::volumes::CtVolume;
 use crate::{Asked, Random};
@@ -99,10 +99,12 @@ impl Sample {
 
     pub(crate) fn ct(v: &CtVolume, slice: usize, side: usize, augment: bool, random: &mut Random) -> Self {
         let reach = if augment {
-            Reach { rotation: 10.0, scale: 0.15, aspect: 0.08, shift: 0.05, bend: 0.0, mirror: false }
+            Reach { rotation: 12.0, scale: 0.2, aspect: 0.12, shift: 0.06, bend: 0.03, mirror: false }
         } else {
             Reach::NONE
         };
+        let phase = (augment && random.chance(0.5)).then(|| (random.uniform(-15.0, 15.0), random.uniform(0.35, 1.25)));
+        let sharpness = if augment && random.chance(0.4) { random.uniform(-0.5, 0.8) } else { 0.0 };
         let size = v.size;
         let mut source = v.body;
         if augment && random.chance(0.1) {
@@ -125,7 +127,10 @@ impl Sample {
             Window::Range { low, high: low + random.uniform(180.0, 450.0) }
         });
         for (channel, s) in [before, slice, after].into_iter().enumerate() {
-            let (hu, labels) = v.slice(s);
+            let (mut hu, labels) = v.slice(s);
+            if let Some((shift, slope)) = phase {
+                vary_contrast(&mut hu, shift, slope);
+            }
             let mut plane = vec![0f32; side * side];
             warp.for_each(size, |o, taps| {
                 let mut sum = 0.0;
@@ -140,6 +145,9 @@ impl Sample {
                 }
                 plane[o] = sum * gain + level;
             });
+            if sharpness != 0.0 {
+                vary_sharpness(&mut plane, side, sharpness);
+            }
             add_noise(&mut plane, side, sigma, random);
             if let Some(picture) = &picture {
                 picture.apply(&mut plane);

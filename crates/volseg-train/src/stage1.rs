@@ -56,10 +56,12 @@ pub fn train_prompt(
     fit(config, config, start, data, out, resume, device, progress)
 }
 
-/// Weights to begin with, by their file; `embedded` are those that ship inside.
+/// Weights to begin with, by their file; `embedded` are those that ship inside, `embedded-ct` those of CTs.
 pub(crate) fn read_weights(file: &Path) -> Result<Weights, Error> {
-    if file == Path::new("embedded") && !file.exists() {
-        return Ok(Weights::from_bytes(embedded::SHIPPED)?);
+    for (name, bytes) in [("embedded", embedded::SHIPPED), ("embedded-ct", embedded::SHIPPED_CT)] {
+        if file == Path::new(name) && !file.exists() {
+            return Ok(Weights::from_bytes(bytes)?);
+        }
     }
     Weights::read(file).map_err(|source| Error::Weights { file: file.to_owned(), source })
 }

@@ -279,11 +279,15 @@ fn inspect(file: &WeightsFile) -> Result<Report, Error> {
 
 fn run_inspect(args: &Inspect, global: &Global) -> anyhow::Result<ExitCode> {
     let path = PathBuf::from(&args.model);
-    let inside = args.model == "embedded";
-    let path = if inside || path.is_file() { path } else { find(&args.model).map_err(|e| usage_error(e.to_string()))? };
-    let file = if inside { WeightsFile::shipped(embedded::SHIPPED) } else { WeightsFile::open(&path) };
+    let inside = match args.model.as_str() {
+        "embedded" => Some(embedded::SHIPPED),
+        "embedded-ct" => Some(embedded::SHIPPED_CT),
+        _ => None,
+    };
+    let path = if inside.is_some() || path.is_file() { path } else { find(&args.model).map_err(|e| usage_error(e.to_string()))? };
+    let file = inside.map_or_else(|| WeightsFile::open(&path), WeightsFile::shipped);
     let mut report = file.and_then(|f| inspect(&f)).map_err(|e| judged(e, &path))?;
-    if inside {
+    if inside.is_some() {
         report.json["licence"] = LICENCE_FILE.into();
     }
     if args.json {
@@ -351,9 +355,11 @@ fn entry(name: &str, file: &WeightsFile) -> Value {
 fn run_list(json: bool, global: &Global) -> anyhow::Result<ExitCode> {
     let place = folder();
     let mut models = Vec::new();
-    for bytes in [embedded::SHIPPED, clip::SHIPPED] {
+    for (name, bytes) in
+        [("embedded", embedded::SHIPPED), ("embedded", clip::SHIPPED), ("embedded-ct", embedded::SHIPPED_CT)]
+    {
         let file = WeightsFile::shipped(bytes)?;
-        let mut inside = entry("embedded", &file);
+        let mut inside = entry(name, &file);
         inside["licence"] = LICENCE_FILE.into();
         inside["sha256"] = file.file_digest()?.into();
         models.push(inside);

@@ -36,7 +36,7 @@ pub fn find(model: &str) -> Result<PathBuf, Error> {
     let list = installed();
     list.iter().find(|(name, _)| name == model).map(|(_, path)| path.clone()).ok_or_else(|| {
         let mut names: Vec<&str> = list.iter().map(|(n, _)| n.as_str()).collect();
-        names.insert(0, "embedded");
+        names.splice(0..0, ["embedded", "embedded-ct"]);
         Error::InvalidArgument {
             what: "model",
             found: model.to_owned(),

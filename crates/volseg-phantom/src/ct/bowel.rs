@@ -19,7 +19,10 @@ fn gut(scene: &mut Scene, path: &[[f32; 4]], wall: f32, content: Fill, rough: [f
 
 /// The colon from the caecum to the rectum.
 pub(crate) fn colon(scene: &mut Scene, draw: &mut Draw) {
-    let wide = draw.range(0.75, 1.25);
+    // A colon full of air is wide, and its left bend may lie under the diaphragm.
+    let airy = draw.chance(0.35);
+    let wide = if airy { draw.range(1.05, 1.5) } else { draw.range(0.75, 1.25) };
+    let high = draw.range(-10.0, 40.0);
     let sag = draw.range(-75.0, 5.0);
     let along = |scene: &Scene, list: &[[f32; 4]]| -> Vec<[f32; 4]> {
         list.iter()
@@ -42,9 +45,9 @@ pub(crate) fn colon(scene: &mut Scene, draw: &mut Draw) {
             [74.0, 0.78, -2.0 + sag, 21.0],
             [98.0, 0.79, 2.0 + sag, 20.0],
             [124.0, 0.78, 10.0 + sag * 0.6, 20.0],
-            [146.0, 0.77, 34.0, 21.0],
-            [166.0, 0.78, 58.0, 21.0],
-            [186.0, 0.78, 44.0, 19.0],
+            [146.0, 0.77, 34.0 + high * 0.6, 21.0],
+            [166.0, 0.78, 58.0 + high, 21.0],
+            [186.0, 0.78, 44.0 + high * 0.7, 19.0],
             [194.0, 0.80, 10.0, 18.0],
             [193.0, 0.82, -40.0, 17.0],
             [190.0, 0.82, -90.0, 17.0],
@@ -82,6 +85,7 @@ pub(crate) fn colon(scene: &mut Scene, draw: &mut Draw) {
             .collect();
         let middle = piece[piece.len() / 2];
         let content = match draw.unit() {
+            u if airy && u < 0.5 => Fill::Of(Tissue::Gas),
             u if u < 0.4 => Fill::Of(Tissue::Stool),
             u if u < 0.9 => Fill::Level {
                 y: middle[1] + middle[3] * draw.range(-1.0, 0.5),

@@ -37,6 +37,8 @@ pub(crate) fn liver(scene: &mut Scene, draw: &mut Draw) {
     let long = draw.range(0.84, 1.2);
     let left = draw.range(0.7, 1.2);
     let [dx, dy, dz] = [draw.normal(0.0, 4.0), draw.normal(0.0, 5.0), draw.normal(0.0, 5.0)];
+    // How far the left lobe hangs down behind the wall.
+    let hangs = draw.range(-5.0, 50.0);
     let right = Shape::Ellipsoid {
         centre: [72.0 + dx, 16.0 + dy + 9.0 * scene.body.inner_fat, 58.0 + dz - (long - 1.0) * 40.0],
         radii: [69.0 * size, 92.0 * size + 12.0 * scene.body.inner_fat, 90.0 * size * long],
@@ -56,7 +58,7 @@ pub(crate) fn liver(scene: &mut Scene, draw: &mut Draw) {
         },
         Shape::Capsule {
             a: [26.0, 84.0 + front * 0.4, 66.0 + dz],
-            b: [-8.0, 90.0 + front * 0.7, 40.0 + dz],
+            b: [-8.0, 90.0 + front * 0.7, 40.0 + dz - hangs],
             ra: 30.0 * size,
             rb: 20.0 * left,
             flat: 1.0,
@@ -150,7 +152,7 @@ pub(crate) fn gallbladder(scene: &mut Scene, draw: &mut Draw) {
 
 pub(crate) fn stomach(scene: &mut Scene, draw: &mut Draw) {
     let full = draw.range(0.0, 1.0).powf(1.2);
-    let k = 0.62 + 0.55 * full;
+    let k = 0.42 + 0.75 * full;
     let front = scene.body.inner_fat * 24.0;
     let low = draw.range(-35.0, 12.0);
     let [dx, dz] = [draw.normal(0.0, 6.0), draw.normal(0.0, 7.0)];
@@ -167,7 +169,7 @@ pub(crate) fn stomach(scene: &mut Scene, draw: &mut Draw) {
         ],
         10.0,
     );
-    let wall = draw.range(3.0, 5.5);
+    let wall = draw.range(3.0, 5.5) + 1.5 * (1.0 - full);
     let over = FATS.and(BOWEL).and(LIVER);
     let rough = [2.0 * (1.2 - full), 11.0];
     scene.tube(&path, 3.0, Fill::Of(Tissue::Visceral), BOWEL.and(LIVER), Frame::Organ, [0.0, 1.0]);
@@ -220,7 +222,7 @@ pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
             degrees,
             z,
             reach: [43.0 * size * draw.factor(0.08), 54.0 * size * draw.factor(0.1)],
-            thick: 46.0 * size * draw.factor(0.08),
+            thick: 46.0 * size * draw.range(0.85, 1.3),
             tilt: draw.normal(-0.15, 0.25),
         },
         fill: Fill::Of(Tissue::Spleen),

@@ -107,20 +107,64 @@ pub(crate) fn muscles(scene: &mut Scene, draw: &mut Draw) {
                 Frame::Bone,
             );
         }
-        // Crura of the diaphragm.
-        let crus = curve(
-            &[
-                [side * 4.0, 34.0, 104.0, 4.5],
-                [side * 16.0, 24.0, 85.0, 5.0 * k],
-                [side * 19.0, 18.0, 50.0, 5.0 * k],
-                [side * 12.0, 21.0, 10.0, 4.5 * k],
-                [side * 7.0, 21.0, -30.0, 2.5],
-            ],
-            10.0,
-        );
-        scene.tube(&crus, 0.0, Fill::Of(Tissue::Muscle), over.and(Set::of(&[Tissue::Lung])), Frame::Bone, [0.0, 1.0]);
         let sling =
             [[side * 40.0, 20.0, -280.0, 5.0], [side * 18.0, -20.0, -290.0, 5.0], [side * 6.0, -48.0, -280.0, 4.0]];
         scene.tube(&curve(&sling, 10.0), 0.0, Fill::Of(Tissue::Muscle), FATS, Frame::Bone, [0.0, 1.0]);
+    }
+}
+
+/// Crura of the diaphragm: from the front of the lumbar spine up past both sides of the aorta, in front of which they meet; behind they go on
+/// along the vertebrae to the wall.
+pub(crate) fn crura(scene: &mut Scene, draw: &mut Draw) {
+    let over = SOFT.and(Set::of(&[Tissue::Lung]));
+    for (side, levels) in [
+        (
+            1.0,
+            [
+                (112.0, [[-4.0, 46.0], [9.0, 38.0], [21.0, 18.0], [28.0, -2.0], [36.0, -24.0]]),
+                (78.0, [[-1.0, 43.0], [9.0, 33.0], [19.0, 15.0], [24.0, -2.0], [34.0, -21.0]]),
+                (52.0, [[6.0, 36.0], [12.0, 27.0], [20.0, 12.0], [24.5, -6.0], [34.0, -22.0]]),
+                (26.0, [[8.0, 29.0], [14.0, 22.0], [22.0, 11.0], [25.0, 2.0], [27.0, -4.0]]),
+                (0.0, [[8.0, 24.0], [13.0, 20.0], [17.0, 17.0], [19.0, 13.0], [20.0, 10.0]]),
+                (-32.0, [[7.0, 21.0], [9.0, 20.0], [11.0, 19.0], [12.0, 18.0], [13.0, 17.0]]),
+            ],
+        ),
+        (
+            -1.0,
+            [
+                (112.0, [[-8.0, 46.0], [-23.0, 37.0], [-27.0, 18.0], [-30.0, -2.0], [-37.0, -24.0]]),
+                (78.0, [[-9.0, 44.0], [-22.0, 33.0], [-23.0, 15.0], [-26.0, -2.0], [-35.0, -21.0]]),
+                (52.0, [[-20.0, 36.0], [-22.0, 26.0], [-23.0, 12.0], [-26.0, -6.0], [-35.0, -22.0]]),
+                (26.0, [[-18.0, 28.0], [-19.0, 21.0], [-23.0, 11.0], [-25.0, 2.0], [-27.0, -4.0]]),
+                (0.0, [[-16.0, 23.0], [-16.0, 20.0], [-17.0, 17.0], [-19.0, 13.0], [-20.0, 10.0]]),
+                (-32.0, [[-9.0, 20.0], [-10.0, 19.5], [-11.0, 19.0], [-12.0, 18.0], [-13.0, 17.0]]),
+            ],
+        ),
+    ] {
+        let thick = draw.range(0.7, 1.3) * if side > 0.0 { 1.12 } else { 1.0 };
+        let (out, front) = (draw.normal(0.0, 1.5), draw.normal(0.0, 1.5));
+        // How far from the spine they leave it for the diaphragm.
+        let spread = draw.range(0.0, 1.0);
+        for pair in levels.windows(2) {
+            let [(za, a), (zb, b)] = [pair[0], pair[1]];
+            let at = |p: [f32; 2], z: f32| {
+                let away = spread * ((z - 52.0) / 60.0).max(0.0) * ((50.0 - p[1]) / 70.0).max(0.0);
+                [p[0] + (out + 26.0 * away) * side, p[1] + front + 10.0 * away, z]
+            };
+            for (n, r) in [4.3, 3.7, 2.8, 2.0].into_iter().enumerate() {
+                let (p, q) = ([at(a[n], za), at(a[n + 1], za)], [at(b[n], zb), at(b[n + 1], zb)]);
+                // Thin where it begins.
+                let r = thick * r * if zb < -20.0 { 0.65 } else { 1.0 };
+                for [a, b, c] in [[p[0], p[1], q[0]], [p[1], q[0], q[1]]] {
+                    scene.put_rough(
+                        Shape::Triangle { a, b, c, r },
+                        Fill::Of(Tissue::Muscle),
+                        over,
+                        Frame::Bone,
+                        [0.8, 12.0],
+                    );
+                }
+            }
+        }
     }
 }

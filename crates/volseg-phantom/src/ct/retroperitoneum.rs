@@ -10,9 +10,11 @@ use crate::{
 };
 
 pub(crate) fn pancreas(scene: &mut Scene, draw: &mut Draw) {
-    let r = draw.range(1.0, 1.36);
-    let up = draw.normal(0.0, 8.0);
-    let bow = draw.normal(4.0, 4.0);
+    // A few are wasted.
+    let r = 0.55 + 0.81 * draw.unit().powf(0.4);
+    let up = draw.normal(0.0, 12.0);
+    let bow = draw.normal(4.0, 6.0);
+    let back = draw.normal(0.0, 6.0);
     let path = curve(
         &[
             [24.0, 44.0, -24.0, 10.0 * r],
@@ -20,9 +22,9 @@ pub(crate) fn pancreas(scene: &mut Scene, draw: &mut Draw) {
             [22.0, 54.0, 9.0, 13.0 * r],
             [4.0, 60.0 + bow, 16.0 + up * 0.3, 8.5 * r],
             [-20.0, 57.0 + bow, 21.0 + up * 0.6, 9.5 * r],
-            [-45.0, 40.0, 32.0 + up, 10.5 * r],
-            [-66.0, 19.0, 43.0 + up, 11.0 * r],
-            [-80.0, 6.0, 50.0 + up, 8.0 * r],
+            [-45.0, 40.0 + back * 0.5, 32.0 + up, 10.5 * r],
+            [-66.0, 19.0 + back, 43.0 + up, 11.0 * r],
+            [-80.0, 6.0 + back, 50.0 + up, 8.0 * r],
         ],
         8.0,
     );
@@ -102,8 +104,10 @@ pub(crate) fn kidneys(scene: &mut Scene, draw: &mut Draw) {
 fn kidney(scene: &mut Scene, draw: &mut Draw, side: &Side, size: f32, out: f32) {
     let s = side.sign;
     let size = size * draw.factor(0.04);
-    let centre =
-        add(side.centre, [s * (out - 4.0) * 0.5 + draw.normal(0.0, 3.0), draw.normal(0.0, 3.0), draw.normal(0.0, 9.0)]);
+    let centre = add(
+        side.centre,
+        [s * (out - 4.0) * 0.5 + draw.normal(0.0, 3.0), draw.normal(0.0, 3.0), draw.normal(-4.0, 12.0)],
+    );
     let radii = [29.0 * size, 26.0 * size, 56.0 * size * draw.factor(0.05)];
     // Its x axis points to the hilum: towards the spine and forward; the upper pole leans in and back.
     let axes = {
@@ -212,10 +216,12 @@ fn kidney(scene: &mut Scene, draw: &mut Draw, side: &Side, size: f32, out: f32) 
 pub(crate) fn adrenals(scene: &mut Scene, draw: &mut Draw) {
     let over = SOFT.and(Set::of(&[Tissue::Muscle]));
     for (sign, tissue, centre) in
-        [(1.0, Tissue::AdrenalR, [27.0, 8.0, 46.0]), (-1.0, Tissue::AdrenalL, [-31.0, 12.0, 42.0])]
+        [(1.0, Tissue::AdrenalR, [31.0, 13.0, 46.0]), (-1.0, Tissue::AdrenalL, [-34.0, 18.0, 42.0])]
     {
-        let centre: V3 = add(centre, draw.jitter(2.0));
-        let thick = draw.range(4.4, 6.0) / 2.0;
+        let centre: V3 = add(centre, [draw.normal(0.0, 2.5), draw.normal(0.0, 3.0), draw.normal(0.0, 6.0)]);
+        let thick = draw.range(3.4, 6.0) / 2.0;
+        // Its limbs point back, and more or less outwards.
+        let (sin, cos) = (sign * draw.range(-5.0, 55.0).to_radians()).sin_cos();
         let long = draw.range(0.9, 1.15);
         let (front, tips): (V3, [V3; 2]) = if sign > 0.0 {
             ([-1.0, 9.0, 0.0], [[2.0, -15.0, 0.0], [11.0, -14.0, 0.0]])
@@ -224,7 +230,10 @@ pub(crate) fn adrenals(scene: &mut Scene, draw: &mut Draw) {
         };
         // Each limb is a plate that leans: body in front, limbs behind, lower part longer.
         let lean = [sign * 4.0, -6.0, 0.0];
-        let point = |p: V3, z: f32| add(add(centre, scale(p, long)), add(scale(lean, -z / 30.0), [0.0, 0.0, z]));
+        let point = |p: V3, z: f32| {
+            let p = [p[0] * cos - p[1] * sin, p[0] * sin + p[1] * cos, p[2]];
+            add(add(centre, scale(p, long)), add(scale(lean, -z / 30.0), [0.0, 0.0, z]))
+        };
         let body = [0.0, -1.0, 0.0];
         let (high, low) = (13.0 * long, -13.0 * long);
         let mut sheet = |a: V3, b: V3, r: f32, top: f32, bottom: f32| {

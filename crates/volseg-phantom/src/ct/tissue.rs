@@ -65,6 +65,8 @@ impl Numbers {
         let own: [f32; 4] = [0; 4].map(|_| draw.factor(0.2));
         let native_liver = if draw.chance(0.12) { draw.range(5.0, 42.0) } else { draw.normal(54.0, 7.0) };
         let oral = draw.chance(0.07);
+        // Drunk contrast medium, much thinned: contents as dense as the wall.
+        let thinned = if draw.chance(0.25) { draw.range(15.0, 45.0) } else { 0.0 };
         let dense_bone = draw.factor(0.22);
         let fat = draw.normal(-103.0, 6.0);
         let excretion = draw.range(0.0, 1.0);
@@ -126,7 +128,7 @@ impl Numbers {
                     (if phase == Phase::Native { liver - spread(14.0, 5.0) } else { liver - spread(40.0, 25.0) }, 9.0)
                 }
                 StomachWall => (spread(40.0, 6.0) + add(40.0, 62.0, 42.0), 7.0),
-                StomachFluid => (spread(14.0, 8.0) + if oral { spread(150.0, 40.0) } else { 0.0 }, 6.0),
+                StomachFluid => (spread(14.0, 8.0) + thinned + if oral { spread(150.0, 40.0) } else { 0.0 }, 6.0),
                 StomachFood => (spread(30.0, 18.0) + if oral { 90.0 } else { 0.0 }, 35.0),
                 StomachGas => (spread(-970.0, 20.0), 8.0),
                 Aorta => (blood + add(255.0, 112.0, 68.0), 5.0),

@@ -30,7 +30,7 @@ pub(crate) fn great(scene: &mut Scene, draw: &mut Draw) {
         ],
         8.0,
     );
-    let flat = draw.range(1.0, 1.45);
+    let flat = draw.range(1.0, 1.8);
     for pair in cava.windows(2) {
         let [a, b] = [pair[0], pair[1]];
         let tube = |d: f32| crate::shape::Shape::Capsule {
@@ -161,7 +161,13 @@ pub(crate) fn branches(scene: &mut Scene, draw: &mut Draw) {
     scene.vessel(&vein, Tissue::PortalVein, 0.6, deep.and(STOMACH).and(SPLEEN));
     let gastric = [[-20.0, 60.0, 44.0, 1.8], [-30.0, 70.0, 40.0, 1.6], [-14.0, 72.0, 20.0, 1.4]];
     scene.vessel(&gastric, Tissue::Artery, 0.0, FATS);
-    let portal = [[12.0, 51.0, 5.0, 6.6], [19.0, 49.0, 22.0, 6.8], [27.0, 47.0, 38.0, 6.6], [36.0, 45.0, 50.0, 6.0]];
+    let wide = draw.range(0.95, 1.3);
+    let portal = [
+        [12.0, 51.0, 5.0, 6.6 * wide],
+        [19.0, 49.0, 22.0, 6.8 * wide],
+        [27.0, 47.0, 38.0, 6.6 * wide],
+        [36.0, 45.0, 50.0, 6.0 * wide],
+    ];
     scene.vessel(&portal, Tissue::PortalVein, 0.8, deep.and(LIVER));
     let duct = [[30.0, 48.0, 0.0, 2.4], [30.0, 52.0, 20.0, 2.6], [36.0, 52.0, 42.0, 2.2]];
     scene.vessel(&duct, Tissue::BowelFluid, 0.0, deep);
