@@ -39,6 +39,24 @@ fn the_model_inside_is_listed_and_looked_into() {
     assert!(said.contains("embedded, embedded-ct, mine"), "{said}");
 }
 
+/// CTs have weights of their own, and a report names the file that answered.
+#[test]
+fn a_report_names_the_weights_that_were_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = json(folder.path(), &["list"]);
+    let volumes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../volumes");
+    for (name, organ, output, n) in
+        [("xray-phantom.png", "lungs", "o.png", 0), ("ct-phantom.nii.gz", "liver", "o.nii", 2)]
+    {
+        let report = folder.path().join("r.json");
+        let mut segment = volseg();
+        segment.arg("segment").arg(volumes.join(name)).args(["--organs", organ, "-q", "-o"]);
+        segment.arg(folder.path().join(output)).arg("--report").arg(&report).assert().success();
+        let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+        assert_eq!(report["weights_sha256"], list["models"][n]["sha256"], "{name}");
+    }
+}
+
 /// A training states what it knows; a changed tensor no longer has the digest that is stated.
 #[test]
 fn a_trained_model_states_its_digest() {

@@ -68,8 +68,7 @@ pub(crate) fn load_model(name: &str, device: &Device, precision: Precision) -> a
     if name == "embedded" {
         return Ok(Model::shipped(device)?);
     }
-    if name == "embedded-ct" {
-        let bytes = volseg_model::embedded::SHIPPED_CT;
+    if let Some(bytes) = volseg_model::embedded::shipped(name) {
         return Ok(Model::embedded(bytes, volseg_io::sha256(bytes), device)?);
     }
     let path = &weights::find(name).map_err(|e| usage_error(format!("--model: {e}")))?;

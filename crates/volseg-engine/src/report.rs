@@ -163,7 +163,7 @@ impl RunReport {
         let mut settings = request.settings();
         settings["organs"] = json!(organs);
         settings["modality"] = json!(modality);
-        settings["weights"] = json!(model.sha256());
+        settings["weights"] = json!(model.weights_sha256(result.modality));
         Self {
             schema: "volseg.run/1",
             version: env!("CARGO_PKG_VERSION").into(),
@@ -173,7 +173,7 @@ impl RunReport {
             orientation: image.volume.affine().orientation().to_string(),
             modality,
             model: model.name().into(),
-            weights_sha256: model.sha256().into(),
+            weights_sha256: model.weights_sha256(result.modality).into(),
             config_sha256: volseg_io::sha256(settings.to_string().as_bytes()),
             prompts: request.prompts.name().into(),
             given: match &request.prompts {

@@ -12,7 +12,8 @@ pub enum Model {
     Embedded {
         /// The network, by modality.
         networks: Box<Networks>,
-        /// SHA-256 of its file, hex; of the digests of two files, a line each, if CTs have their own.
+        /// SHA-256 of its file, hex; of the digests of two files, a line each, if CTs have their own. Names the model, while
+        /// [`Model::weights_sha256`] names the file that was used.
         sha256: String,
     },
     /// SAM-Med2D, SAM or MedSAM.
@@ -34,16 +35,20 @@ fn network(bytes: &[u8], device: &Device) -> Result<Network, volseg_model::Error
     }
 }
 
-/// The embedded network with the weights of each modality.
+/// The embedded network with the weights of each modality, and the SHA-256 of their files, hex.
 pub struct Networks {
-    any: Network,
-    ct: Option<Network>,
+    any: (Network, String),
+    ct: Option<(Network, String)>,
 }
 
 impl Networks {
     /// The one for a modality; `None` where it is not known yet.
     #[must_use]
     pub fn of(&self, modality: Option<Modality>) -> &Network {
+        &self.part(modality).0
+    }
+
+    fn part(&self, modality: Option<Modality>) -> &(Network, String) {
         self.ct.as_ref().filter(|_| modality == Some(Modality::Ct)).unwrap_or(&self.any)
     }
 }
@@ -54,8 +59,9 @@ impl Model {
     /// # Errors
     /// As [`Model::embedded`].
     pub fn shipped(device: &Device) -> Result<Self, volseg_model::Error> {
-        let sha256 = volseg_io::sha256([SHIPPED, SHIPPED_CT].map(volseg_io::sha256).join("\n").as_bytes());
-        let networks = Networks { any: network(SHIPPED, device)?, ct: Some(network(SHIPPED_CT, device)?) };
+        let [any, ct] = [SHIPPED, SHIPPED_CT].map(volseg_io::sha256);
+        let sha256 = volseg_io::sha256(format!("{any}\n{ct}").as_bytes());
+        let networks = Networks { any: (network(SHIPPED, device)?, any), ct: Some((network(SHIPPED_CT, device)?, ct)) };
         Ok(Self::Embedded { networks: Box::new(networks), sha256 })
     }
 
@@ -64,7 +70,8 @@ impl Model {
     /// # Errors
     /// [`volseg_model::Error`] for malformed, missing or extra tensors.
     pub fn embedded(bytes: &[u8], sha256: String, device: &Device) -> Result<Self, volseg_model::Error> {
-        Ok(Self::Embedded { networks: Box::new(Networks { any: network(bytes, device)?, ct: None }), sha256 })
+        let networks = Networks { any: (network(bytes, device)?, sha256.clone()), ct: None };
+        Ok(Self::Embedded { networks: Box::new(networks), sha256 })
     }
 
     /// Name in reports: `embedded`, or the architecture.
@@ -83,7 +90,7 @@ impl Model {
         placed
             || match self {
                 Self::Embedded { networks, .. } => {
-                    prompt.named && usize::from(prompt.organ.get()) <= networks.any.config.organs
+                    prompt.named && usize::from(prompt.organ.get()) <= networks.of(None).config.organs
                 }
                 Self::Sam { model, .. } => {
                     let read = |text| prompts.texts.contains_key(text);
@@ -92,7 +99,16 @@ impl Model {
             }
     }
 
-    /// Digest of the weights.
+    /// SHA-256 of the weights file that answers for a modality, hex: what reports hold.
+    #[must_use]
+    pub fn weights_sha256(&self, modality: Modality) -> &str {
+        match self {
+            Self::Embedded { networks, .. } => &networks.part(Some(modality)).1,
+            Self::Sam { sha256, .. } => sha256,
+        }
+    }
+
+    /// Digest of all its weights: another model has another one.
     #[must_use]
     pub fn sha256(&self) -> &str {
         match self {

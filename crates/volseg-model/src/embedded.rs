@@ -29,6 +29,15 @@ pub static SHIPPED: &[u8] = include_bytes!("../weights/embedded.safetensors");
 /// Weights of the same network for CTs, trained further on phantoms: what CTs gain from it, pictures would lose (model card).
 pub static SHIPPED_CT: &[u8] = include_bytes!("../weights/embedded-ct.safetensors");
 
+/// Files of weights that ship inside, by the names that options take.
+pub static SHIPPED_FILES: [(&str, &[u8]); 2] = [("embedded", SHIPPED), ("embedded-ct", SHIPPED_CT)];
+
+/// The file of a name.
+#[must_use]
+pub fn shipped(name: &str) -> Option<&'static [u8]> {
+    SHIPPED_FILES.into_iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes)
+}
+
 /// Encoder and decoder together.
 pub struct Network {
     /// Sizes.

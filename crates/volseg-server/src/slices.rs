@@ -268,7 +268,7 @@ pub(crate) async fn candidates(
     let picture = asked.case.image().is_picture();
     let mut out = json!({
         "version": 1, "case": app.site_key.case_id(&asked.case.image().sha256), "image_sha256": asked.case.image().sha256,
-        "weights_sha256": asked.case.model().sha256(), "plane": (!picture).then(|| asked.case.plane()),
+        "weights_sha256": asked.case.model().weights_sha256(asked.case.modality()), "plane": (!picture).then(|| asked.case.plane()),
         "slice": (!picture).then_some(asked.slice), "organ": organ.to_string(), "prompt": asked.entry,
         "tile": Value::Null, "candidates": shown, "skipped": false, "size": size, "iou": answer.iou,
         "equal": masks.iter().all(|m| *m == masks[0]),

@@ -58,10 +58,10 @@ pub fn train_prompt(
 
 /// Weights to begin with, by their file; `embedded` are those that ship inside, `embedded-ct` those of CTs.
 pub(crate) fn read_weights(file: &Path) -> Result<Weights, Error> {
-    for (name, bytes) in [("embedded", embedded::SHIPPED), ("embedded-ct", embedded::SHIPPED_CT)] {
-        if file == Path::new(name) && !file.exists() {
-            return Ok(Weights::from_bytes(bytes)?);
-        }
+    if let Some(bytes) = file.to_str().and_then(embedded::shipped)
+        && !file.exists()
+    {
+        return Ok(Weights::from_bytes(bytes)?);
     }
     Weights::read(file).map_err(|source| Error::Weights { file: file.to_owned(), source })
 }

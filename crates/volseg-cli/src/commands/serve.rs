@@ -79,7 +79,7 @@ pub(crate) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         (None, None) => user_data()
             .ok_or_else(|| usage_error("there is no user's data folder here; say where labels go with --data DIR"))?,
     };
-    let model_file = (!["embedded", "embedded-ct"].contains(&args.model.as_str())).then(|| PathBuf::from(&args.model));
+    let model_file = volseg_model::embedded::shipped(&args.model).is_none().then(|| PathBuf::from(&args.model));
     let settings = Settings {
         listen: args.listen,
         port_file: args.port_file,

@@ -279,11 +279,7 @@ fn inspect(file: &WeightsFile) -> Result<Report, Error> {
 
 fn run_inspect(args: &Inspect, global: &Global) -> anyhow::Result<ExitCode> {
     let path = PathBuf::from(&args.model);
-    let inside = match args.model.as_str() {
-        "embedded" => Some(embedded::SHIPPED),
-        "embedded-ct" => Some(embedded::SHIPPED_CT),
-        _ => None,
-    };
+    let inside = embedded::shipped(&args.model);
     let path = if inside.is_some() || path.is_file() { path } else { find(&args.model).map_err(|e| usage_error(e.to_string()))? };
     let file = inside.map_or_else(|| WeightsFile::open(&path), WeightsFile::shipped);
     let mut report = file.and_then(|f| inspect(&f)).map_err(|e| judged(e, &path))?;

@@ -166,7 +166,7 @@ fn fill(folder: &Path, done: &Finished<'_>, began: std::time::Instant) -> Result
         let options = DicomOptions {
             form,
             model: model.name().into(),
-            parameters: format!("weights SHA-256 {}", model.sha256()),
+            parameters: format!("weights SHA-256 {}", model.weights_sha256(result.modality)),
             deidentify: choice.deidentify,
         };
         volseg_io::write_dicom_seg(&folder.join("seg.dcm"), &result.labels, image, &organs, &options)?;

@@ -1,4 +1,5 @@
 use crate::Error;
+use crate::embedded::SHIPPED_FILES;
 use std::path::PathBuf;
 
 /// Where weights are looked up by name: `$VOLSEG_WEIGHTS`, else `volseg/weights` in the user's data folder.
@@ -36,7 +37,7 @@ pub fn find(model: &str) -> Result<PathBuf, Error> {
     let list = installed();
     list.iter().find(|(name, _)| name == model).map(|(_, path)| path.clone()).ok_or_else(|| {
         let mut names: Vec<&str> = list.iter().map(|(n, _)| n.as_str()).collect();
-        names.splice(0..0, ["embedded", "embedded-ct"]);
+        names.splice(0..0, SHIPPED_FILES.map(|(name, _)| name));
         Error::InvalidArgument {
             what: "model",
             found: model.to_owned(),

@@ -99,7 +99,7 @@ pub(super) fn write_all(
     let measured = statistics(&result.labels, &image.volume, image.slope, image.intercept, &result.organs);
     if dicom_out::is_asked(&args.output) {
         let names: Vec<LabelName> = result.organs.iter().map(|&id| id.into()).collect();
-        let made_by = (model.name(), &*format!("weights SHA-256 {}", model.sha256()));
+        let made_by = (model.name(), &*format!("weights SHA-256 {}", model.weights_sha256(result.modality)));
         dicom_out::write(&args.output, args.dicom_form, &result.labels, image, &names, made_by)?;
     } else {
         volseg_io::write_labels(&args.output, &result.labels, image, &result.organs)
