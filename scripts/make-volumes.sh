@@ -11,7 +11,7 @@ trap 'rm -rf "$stage"' EXIT
 # name, modality, seed
 cases="ct-phantom ct 900004
 xray-phantom xray 900002
-ultrasound-phantom ultrasound 900001"
+ultrasound-phantom ultrasound 900007"
 
 {
     echo "# Volumes to try volseg on"

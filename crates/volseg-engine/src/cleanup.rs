@@ -58,6 +58,9 @@ fn keep_fraction(id: u8) -> f64 {
     }
 }
 
+/// The same for a tube (esophagus, aorta, vena cava) above or below its largest part, in slices of its own: it was lost on the way.
+const KEEP_BEYOND: f64 = 0.2;
+
 /// +1 for organs of the patient's left, -1 for those of the right.
 fn side_of(id: u8) -> i32 {
     match id {
@@ -68,7 +71,7 @@ fn side_of(id: u8) -> i32 {
 }
 
 /// Removes stray parts of each organ: on the patient's wrong side (`sided` stacks only: shown columns run to the patient's
-/// left), and smaller than a fraction of the largest part..
+/// left), and smaller than a fraction of the largest part.
 pub(crate) fn largest_parts(answers: &mut [Vec<Answer>], organs: &[OrganId], side: usize, sided: bool) {
     let pixels = side * side;
     for organ in organs {
@@ -116,8 +119,23 @@ pub(crate) fn largest_parts(answers: &mut [Vec<Answer>], organs: &[OrganId], sid
             _ => false,
         };
         let largest = parts.iter().filter(|p| !wrong_side(p.1)).map(|p| p.0).max().unwrap_or(0);
-        let keep: Vec<bool> =
-            parts.iter().map(|p| !wrong_side(p.1) && p.0 as f64 >= keep_fraction(id) * largest as f64).collect();
+        // First and last slice of each part.
+        let mut reach = vec![(usize::MAX, 0); parts.len()];
+        for (at, &part) in seen.iter().enumerate().filter(|(_, part)| **part != 0) {
+            let (first, last) = &mut reach[part as usize - 1];
+            *first = (*first).min(at / pixels);
+            *last = at / pixels;
+        }
+        let main = parts.iter().position(|p| !wrong_side(p.1) && p.0 == largest).map(|i| reach[i]);
+        let keep: Vec<bool> = parts
+            .iter()
+            .zip(&reach)
+            .map(|(p, r)| {
+                let beyond = [5, 8, 9].contains(&id) && main.is_some_and(|m| r.1 < m.0 || r.0 > m.1);
+                let least = if beyond { KEEP_BEYOND } else { keep_fraction(id) };
+                !wrong_side(p.1) && p.0 as f64 >= least * largest as f64
+            })
+            .collect();
         for (s, i) in place.iter().enumerate() {
             let Some(i) = *i else { continue };
             let mut any = false;
@@ -157,6 +175,17 @@ mod tests {
         largest_parts(&mut a, &organs, 8, true);
         assert!(a[0][0].logits[9] > 0 && a[0][0].logits[60] == ABSENT);
         assert!(a[2].is_empty());
+    }
+
+    /// A vena cava that no slice between shows goes on below; as small a part beside it goes.
+    #[test]
+    fn a_part_in_slices_of_its_own_stays() {
+        let organs = [OrganId::new(9).unwrap()];
+        let mut a =
+            vec![vec![answer(9, &[9, 10, 60])], vec![answer(9, &[9, 10])], vec![answer(9, &[])], vec![answer(9, &[9])]];
+        largest_parts(&mut a, &organs, 8, true);
+        assert!(a[0][0].logits[9] > 0 && a[0][0].logits[60] == ABSENT);
+        assert!(a[3][0].logits[9] > 0);
     }
 
     #[test]

@@ -124,6 +124,8 @@ fn patient(seed: u64) -> Scene {
     });
     let mut scene = Scene { body, paints: Vec::new(), pose, shape_warp, organ_warp, seed: draw.seed() };
     // Order is precedence: what comes later displaces what it may.
+    // What lies around the pancreas moves together.
+    let middle = [draw.normal(0.0, 5.0), draw.normal(0.0, 5.0), draw.normal(0.0, 12.0)];
     bowel::colon(&mut scene, draw);
     bowel::small_bowel(&mut scene, draw);
     organs::heart(&mut scene, draw);
@@ -131,8 +133,8 @@ fn patient(seed: u64) -> Scene {
     organs::gallbladder(&mut scene, draw);
     organs::stomach(&mut scene, draw);
     organs::spleen(&mut scene, draw);
-    retroperitoneum::pancreas(&mut scene, draw);
-    retroperitoneum::duodenum(&mut scene, draw);
+    retroperitoneum::pancreas(&mut scene, draw, middle);
+    retroperitoneum::duodenum(&mut scene, draw, middle);
     pelvis::pelvic(&mut scene, draw);
     retroperitoneum::kidneys(&mut scene, draw);
     pelvis::muscles(&mut scene, draw);
@@ -140,7 +142,7 @@ fn patient(seed: u64) -> Scene {
     vessels::hepatic(&mut scene, draw);
     organs::oesophagus(&mut scene, draw);
     vessels::great(&mut scene, draw);
-    vessels::branches(&mut scene, draw);
+    vessels::branches(&mut scene, draw, middle);
     retroperitoneum::adrenals(&mut scene, draw);
     skeleton::build(&mut scene, draw);
     scene

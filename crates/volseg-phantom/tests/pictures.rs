@@ -31,21 +31,33 @@ fn xrays_have_two_dark_lungs_the_right_one_on_the_left() {
     }
 }
 
+/// Beside it in the same rows, since depth darkens too. A lesion may be as bright as its surroundings, as in people.
 #[test]
-fn lesions_are_darker_than_their_surroundings_and_some_pictures_have_none() {
-    let mut without = 0;
-    for seed in 0..40 {
+fn most_lesions_are_darker_than_what_lies_beside_and_some_pictures_have_none() {
+    let (mut without, mut bright) = (0, 0);
+    for seed in 0..60 {
         let p = breast_ultrasound(seed, 128).unwrap();
-        let (inside, outside, share) = contrast(&p, 17);
+        assert!(p.labels.voxels().iter().all(|l| [0, 17].contains(l)));
+        let lesion = |x: usize, y: usize| p.labels.get([x, y, 0]) == Some(17);
+        let (mut inside, mut beside) = ((0.0, 0.0), (0.0, 0.0));
+        for y in 0..128 {
+            let Some(first) = (0..128).find(|x| lesion(*x, y)) else { continue };
+            let last = (0..128).rfind(|x| lesion(*x, y)).unwrap();
+            for x in first.saturating_sub(12)..(last + 13).min(128) {
+                let part = if lesion(x, y) { &mut inside } else { &mut beside };
+                *part = (part.0 + f64::from(p.image.get([x, y, 0]).unwrap()), part.1 + 1.0);
+            }
+        }
+        let share = inside.1 / (128.0 * 128.0);
         if share == 0.0 {
             without += 1;
         } else {
-            assert!(inside < outside, "seed {seed}: {inside:.0} and {outside:.0}");
-            assert!((0.002..0.4).contains(&share), "seed {seed}: {share}");
+            assert!((0.002..0.5).contains(&share), "seed {seed}: {share}");
+            bright += usize::from(inside.0 / inside.1 >= beside.0 / beside.1);
         }
-        assert!(p.labels.voxels().iter().all(|l| [0, 17].contains(l)));
     }
-    assert!((1..=15).contains(&without), "{without} of 40 without a lesion");
+    assert!((2..=20).contains(&without), "{without} of 60 without a lesion");
+    assert!(bright <= 6, "{bright} of 60 not darker");
 }
 
 #[test]

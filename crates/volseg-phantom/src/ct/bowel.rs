@@ -23,7 +23,7 @@ pub(crate) fn colon(scene: &mut Scene, draw: &mut Draw) {
     let airy = draw.chance(0.35);
     let wide = if airy { draw.range(1.05, 1.5) } else { draw.range(0.75, 1.25) };
     let high = draw.range(-10.0, 40.0);
-    let sag = draw.range(-75.0, 5.0);
+    let sag = draw.range(-75.0, 25.0);
     let along = |scene: &Scene, list: &[[f32; 4]]| -> Vec<[f32; 4]> {
         list.iter()
             .map(|[angle, share, z, r]| {

@@ -38,7 +38,7 @@ pub(crate) fn liver(scene: &mut Scene, draw: &mut Draw) {
     let left = draw.range(0.7, 1.2);
     let [dx, dy, dz] = [draw.normal(0.0, 4.0), draw.normal(0.0, 5.0), draw.normal(0.0, 5.0)];
     // How far the left lobe hangs down behind the wall.
-    let hangs = draw.range(-5.0, 50.0);
+    let hangs = draw.range(-5.0, 70.0);
     let right = Shape::Ellipsoid {
         centre: [72.0 + dx, 16.0 + dy + 9.0 * scene.body.inner_fat, 58.0 + dz - (long - 1.0) * 40.0],
         radii: [69.0 * size, 92.0 * size + 12.0 * scene.body.inner_fat, 90.0 * size * long],
@@ -60,7 +60,7 @@ pub(crate) fn liver(scene: &mut Scene, draw: &mut Draw) {
             a: [26.0, 84.0 + front * 0.4, 66.0 + dz],
             b: [-8.0, 90.0 + front * 0.7, 40.0 + dz - hangs],
             ra: 30.0 * size,
-            rb: 20.0 * left,
+            rb: (20.0 - 0.1 * hangs) * left,
             flat: 1.0,
         },
         // Segment 1, behind the portal vein and in front of the vena cava.
@@ -231,6 +231,17 @@ pub(crate) fn spleen(scene: &mut Scene, draw: &mut Draw) {
         rough: [2.0, 14.0],
         bounds: [[-190.0, -110.0, -40.0], [-10.0, 110.0, 165.0]],
     });
+    // Lobules bulge to the kidney and the tail of the pancreas.
+    for _ in 0..draw.whole(0, 3) {
+        let at =
+            scene.body.inside(degrees + draw.range(-15.0, 28.0), draw.range(0.48, 0.62), z + draw.range(-28.0, 28.0));
+        let r = draw.range(12.0, 22.0) * size;
+        scene.soft(
+            Shape::ellipsoid(at, [r, r * draw.range(0.8, 1.1), r * draw.range(0.8, 1.2)]),
+            Tissue::Spleen,
+            FATS.and(STOMACH),
+        );
+    }
     if draw.chance(0.12) {
         let at = scene.body.inside(degrees - 25.0, 0.62, z - 30.0);
         scene.soft(Shape::ball(at, draw.range(3.0, 7.0)), Tissue::Spleen, FATS);

@@ -1,7 +1,7 @@
 //! Pancreas, duodenum, kidneys and adrenals.
 
 use super::{
-    scene::{BOWEL, FATS, Fill, Frame, KIDNEYS, LIVER, PANCREAS, SOFT, STOMACH, Scene, Solid, curve},
+    scene::{BOWEL, FATS, Fill, Frame, KIDNEYS, LIVER, PANCREAS, SOFT, STOMACH, Scene, Solid, curve, moved},
     tissue::{Set, Tissue},
 };
 use crate::{
@@ -9,22 +9,24 @@ use crate::{
     shape::{Shape, V3, add, mix, rotation, scale, turn_back},
 };
 
-pub(crate) fn pancreas(scene: &mut Scene, draw: &mut Draw) {
+/// `middle`: how far head, portal vein and duodenum lie from where they mostly do.
+pub(crate) fn pancreas(scene: &mut Scene, draw: &mut Draw, middle: V3) {
     // A few are wasted.
     let r = 0.55 + 0.81 * draw.unit().powf(0.4);
-    let up = draw.normal(0.0, 12.0);
+    let (head, neck, tail) = (draw.factor(0.12), draw.range(0.75, 1.15), draw.range(0.65, 1.15));
+    let up = draw.normal(0.0, 14.0);
     let bow = draw.normal(4.0, 6.0);
     let back = draw.normal(0.0, 6.0);
     let path = curve(
         &[
-            [24.0, 44.0, -24.0, 10.0 * r],
-            [29.0, 49.0, -6.0, 14.5 * r],
-            [22.0, 54.0, 9.0, 13.0 * r],
-            [4.0, 60.0 + bow, 16.0 + up * 0.3, 8.5 * r],
-            [-20.0, 57.0 + bow, 21.0 + up * 0.6, 9.5 * r],
-            [-45.0, 40.0 + back * 0.5, 32.0 + up, 10.5 * r],
-            [-66.0, 19.0 + back, 43.0 + up, 11.0 * r],
-            [-80.0, 6.0 + back, 50.0 + up, 8.0 * r],
+            moved([24.0, 44.0, -24.0, 10.0 * r * head], middle, 1.0),
+            moved([29.0, 49.0, -6.0, 14.5 * r * head], middle, 1.0),
+            moved([22.0, 54.0, 9.0, 13.0 * r * head], middle, 1.0),
+            moved([4.0, 60.0 + bow, 16.0 + up * 0.3, 8.5 * r * neck], middle, 0.8),
+            moved([-20.0, 57.0 + bow, 21.0 + up * 0.6, 9.5 * r * neck], middle, 0.5),
+            [-45.0, 40.0 + back * 0.5, 32.0 + up, 10.5 * r * tail],
+            [-66.0, 19.0 + back, 43.0 + up, 11.0 * r * tail],
+            [-80.0, 6.0 + back, 50.0 + up, 8.0 * r * tail],
         ],
         8.0,
     );
@@ -35,19 +37,19 @@ pub(crate) fn pancreas(scene: &mut Scene, draw: &mut Draw) {
     scene.tube(&path, 0.0, Fill::Of(Tissue::Pancreas), over, Frame::Organ, [lobes, 9.0]);
 }
 
-pub(crate) fn duodenum(scene: &mut Scene, draw: &mut Draw) {
-    let r = draw.range(0.88, 1.2);
-    let low = draw.normal(0.0, 7.0);
+pub(crate) fn duodenum(scene: &mut Scene, draw: &mut Draw, middle: V3) {
+    let r = draw.range(0.75, 1.25);
+    let (out, low) = (draw.normal(0.0, 4.0), draw.normal(0.0, 9.0));
     let front = scene.body.inner_fat * 7.0;
     let path = curve(
         &[
             [35.0, 64.0 + front, 13.0, 9.5 * r],
-            [46.0, 56.0, 17.0, 12.0 * r],
-            [52.0, 44.0, 6.0, 12.0 * r],
-            [52.0, 38.0, -20.0 + low * 0.5, 12.5 * r],
-            [46.0, 36.0, -46.0 + low, 12.5 * r],
-            [24.0, 42.0, -58.0 + low, 11.0 * r],
-            [0.0, 47.0, -56.0 + low, 9.5 * r],
+            moved([46.0 + out * 0.5, 56.0, 17.0, 12.0 * r], middle, 0.7),
+            moved([52.0 + out, 44.0, 6.0, 12.0 * r], middle, 1.0),
+            moved([52.0 + out, 38.0, -20.0 + low * 0.5, 12.5 * r], middle, 1.0),
+            moved([46.0 + out, 36.0, -46.0 + low, 12.5 * r], middle, 1.0),
+            moved([24.0, 42.0, -58.0 + low, 11.0 * r], middle, 0.7),
+            moved([0.0, 47.0, -56.0 + low, 9.5 * r], middle, 0.3),
             [-20.0, 44.0, -42.0 + low, 10.5 * r],
             [-27.0, 48.0, -20.0 + low * 0.5, 10.5 * r],
         ],
@@ -173,7 +175,7 @@ fn kidney(scene: &mut Scene, draw: &mut Draw, side: &Side, size: f32, out: f32) 
         Frame::Organ,
         [1.5, 8.0],
     );
-    let wet = if draw.chance(0.08) { draw.range(6.0, 11.0) } else { draw.range(2.0, 4.5) };
+    let wet = if draw.chance(0.15) { draw.range(6.0, 11.0) } else { draw.range(2.0, 4.5) };
     let sinus = Set::of(&[Tissue::Sinus]);
     let pelvis = [own([4.0, -1.0, 12.0]), own([10.0, -1.0, 0.0]), own([24.0, -1.0, -10.0])];
     scene.tube(

@@ -139,6 +139,11 @@ impl Scene {
     }
 }
 
+/// A point of a tube, moved by a share of `by`.
+pub(crate) fn moved(point: [f32; 4], by: V3, share: f32) -> [f32; 4] {
+    [point[0] + share * by[0], point[1] + share * by[1], point[2] + share * by[2], point[3]]
+}
+
 /// A smooth curve (Catmull-Rom) through points of position and radius, cut about every `step` mm.
 pub(crate) fn curve(points: &[[f32; 4]], step: f32) -> Vec<[f32; 4]> {
     let at = |i: isize| points[i.clamp(0, points.len() as isize - 1) as usize];

@@ -70,6 +70,8 @@ impl Numbers {
         let dense_bone = draw.factor(0.22);
         let fat = draw.normal(-103.0, 6.0);
         let excretion = draw.range(0.0, 1.0);
+        // Blood from the legs takes contrast up late.
+        let cava = draw.range(0.55, 1.1);
         // Added by contrast in each phase: native, early and late arterial, portal venous, delayed.
         let add = |arterial: f32, portal: f32, delayed: f32| match phase {
             Phase::Native => 0.0,
@@ -133,7 +135,7 @@ impl Numbers {
                 StomachGas => (spread(-970.0, 20.0), 8.0),
                 Aorta => (blood + add(255.0, 112.0, 68.0), 5.0),
                 AortaPlaque => (spread(500.0, 150.0), 120.0),
-                Ivc => (blood + add(30.0, 85.0, 66.0), 6.0),
+                Ivc => (blood + add(30.0, 85.0, 66.0) * cava, 6.0),
                 Pancreas => (spread(38.0, 8.0) + add(65.0, 58.0, 32.0) * own[3], 9.0),
                 AdrenalR | AdrenalL => (spread(24.0, 8.0) + add(42.0, 48.0, 30.0), 6.0),
                 DuodenumWall => (spread(38.0, 6.0) + add(38.0, 58.0, 40.0), 7.0),

@@ -1,7 +1,7 @@
 //! Aorta, vena cava, their branches, portal system and the trees in the liver.
 
 use super::{
-    scene::{BOWEL, DUODENUM, FATS, Fill, Frame, LIVER, PANCREAS, SPLEEN, STOMACH, Scene, curve},
+    scene::{BOWEL, DUODENUM, FATS, Fill, Frame, LIVER, PANCREAS, SPLEEN, STOMACH, Scene, curve, moved},
     tissue::{Set, Tissue},
 };
 use crate::{
@@ -16,13 +16,14 @@ pub(crate) fn great(scene: &mut Scene, draw: &mut Draw) {
     let sway = draw.normal(0.0, 4.0);
     let soft = FATS.and(BOWEL).and(LIVER).and(DUODENUM).and(PANCREAS).and(STOMACH).and(CHEST);
     // Vena cava: oval, in front of the right side of the spine, then through the liver to the heart.
-    let v = draw.range(0.82, 1.15);
+    let v = draw.range(0.75, 1.2);
+    let away = [draw.normal(0.0, 4.0), draw.normal(0.0, 3.0), 0.0];
     let cava = curve(
         &[
             [14.0, 22.0, -108.0, 9.0 * v],
-            [20.0, 27.0, -70.0, 10.5 * v],
-            [24.0, 28.0, -20.0, 11.5 * v],
-            [25.0, 30.0, 30.0, 12.5 * v],
+            moved([20.0, 27.0, -70.0, 10.5 * v], away, 1.0),
+            moved([24.0, 28.0, -20.0, 11.5 * v], away, 1.0),
+            moved([25.0, 30.0, 30.0, 12.5 * v], away, 1.0),
             [24.0, 34.0, 70.0, 13.0 * v],
             [22.0, 40.0, 105.0, 13.5 * v],
             [20.0, 46.0, 135.0, 13.5 * v],
@@ -30,7 +31,7 @@ pub(crate) fn great(scene: &mut Scene, draw: &mut Draw) {
         ],
         8.0,
     );
-    let flat = draw.range(1.0, 1.8);
+    let flat = draw.range(1.0, 2.0);
     for pair in cava.windows(2) {
         let [a, b] = [pair[0], pair[1]];
         let tube = |d: f32| crate::shape::Shape::Capsule {
@@ -105,7 +106,8 @@ pub(crate) fn great(scene: &mut Scene, draw: &mut Draw) {
     }
 }
 
-pub(crate) fn branches(scene: &mut Scene, draw: &mut Draw) {
+/// `middle` as for the pancreas.
+pub(crate) fn branches(scene: &mut Scene, draw: &mut Draw, middle: V3) {
     let soft = FATS.and(BOWEL).and(DUODENUM);
     let deep = soft.and(PANCREAS);
     // Kidneys: veins in front of arteries; the left vein crosses in front of the aorta.
@@ -135,7 +137,14 @@ pub(crate) fn branches(scene: &mut Scene, draw: &mut Draw) {
         [12.0, 62.0, -120.0, 2.4],
     ];
     scene.vessel(&sma, Tissue::Artery, 2.5, deep);
-    let smv = [[14.0, 60.0, -115.0, 3.5], [12.0, 62.0, -65.0, 5.2], [11.0, 57.0, -25.0, 6.0], [12.0, 52.0, 4.0, 6.6]];
+    // The portal system, wide in a few.
+    let wide = 0.85 + 0.75 * draw.unit().powi(2);
+    let smv = [
+        [14.0, 60.0, -115.0, 3.5 * wide],
+        moved([12.0, 62.0, -65.0, 5.2 * wide], middle, 0.5),
+        moved([11.0, 57.0, -25.0, 6.0 * wide], middle, 1.0),
+        moved([12.0, 52.0, 4.0, 6.6 * wide], middle, 1.0),
+    ];
     scene.vessel(&smv, Tissue::PortalVein, 1.2, deep);
     let trunk = [[-6.0, 42.0, 28.0, 3.8], [-5.0, 50.0, 30.0, 3.6]];
     scene.vessel(&trunk, Tissue::Artery, 1.0, deep);
@@ -151,25 +160,28 @@ pub(crate) fn branches(scene: &mut Scene, draw: &mut Draw) {
     ];
     scene.vessel(&splenic, Tissue::Artery, 0.0, deep);
     let vein = [
-        [12.0, 51.0, 6.0, 5.2],
-        [-16.0, 46.0, 16.0, 4.6],
-        [-42.0, 28.0, 30.0, 4.2],
-        [-66.0, 8.0, 44.0, 3.8],
+        moved([12.0, 51.0, 6.0, 5.2 * wide], middle, 1.0),
+        moved([-16.0, 46.0 + a * 0.5, 16.0 + b * 0.5, 4.6 * wide], middle, 0.5),
+        [-42.0, 28.0 + a * 0.5, 30.0 + b, 4.2 * wide],
+        [-66.0, 8.0, 44.0 + b * 0.5, 3.8 * wide],
         [-82.0, 0.0, 54.0, 3.0],
         [-96.0, -4.0, 60.0, 2.0],
     ];
     scene.vessel(&vein, Tissue::PortalVein, 0.6, deep.and(STOMACH).and(SPLEEN));
     let gastric = [[-20.0, 60.0, 44.0, 1.8], [-30.0, 70.0, 40.0, 1.6], [-14.0, 72.0, 20.0, 1.4]];
     scene.vessel(&gastric, Tissue::Artery, 0.0, FATS);
-    let wide = draw.range(0.95, 1.3);
     let portal = [
-        [12.0, 51.0, 5.0, 6.6 * wide],
-        [19.0, 49.0, 22.0, 6.8 * wide],
-        [27.0, 47.0, 38.0, 6.6 * wide],
+        moved([12.0, 51.0, 5.0, 6.6 * wide], middle, 1.0),
+        moved([19.0, 49.0, 22.0, 6.8 * wide], middle, 0.7),
+        moved([27.0, 47.0, 38.0, 6.6 * wide], middle, 0.3),
         [36.0, 45.0, 50.0, 6.0 * wide],
     ];
     scene.vessel(&portal, Tissue::PortalVein, 0.8, deep.and(LIVER));
-    let duct = [[30.0, 48.0, 0.0, 2.4], [30.0, 52.0, 20.0, 2.6], [36.0, 52.0, 42.0, 2.2]];
+    let duct = [
+        moved([30.0, 48.0, 0.0, 2.4], middle, 1.0),
+        moved([30.0, 52.0, 20.0, 2.6], middle, 0.5),
+        [36.0, 52.0, 42.0, 2.2],
+    ];
     scene.vessel(&duct, Tissue::BowelFluid, 0.0, deep);
     // Vessels of the mesentery, fanning out to the bowel.
     for _ in 0..22 {
