@@ -113,9 +113,9 @@ impl OpenCase {
             Model::Embedded { networks, .. } => {
                 let modality = match guess.modality {
                     Some(m) => m,
-                    None => decide_picture(networks.of(None), &image, &Request::default(), stack)?,
+                    None => decide_picture(networks.of(None)?, &image, &Request::default(), stack)?,
                 };
-                let (v, side) = (&image.volume, networks.of(Some(modality)).config.side);
+                let (v, side) = (&image.volume, networks.config().side);
                 let view = View::new(v, image.slope, image.intercept, stack, modality, None, side, picture);
                 (modality, Some(view), None)
             }
@@ -176,7 +176,7 @@ impl OpenCase {
         }
         Ok(Reading(match (&*self.model, &self.view) {
             (Model::Embedded { networks, .. }, Some(view)) => {
-                let network = networks.of(Some(self.modality));
+                let network = networks.of(Some(self.modality))?;
                 Kind::Embedded(read_all(network, &self.image.volume, view, slice).collect::<Result<_, _>>()?)
             }
             (Model::Sam { model, .. }, _) => {
@@ -201,7 +201,7 @@ impl OpenCase {
                 }
                 let (organ, prompts) = ([prompt.organ], [prompt.clone()]);
                 let question = if bare { Question::Organs(&organ) } else { Question::Prompts(&prompts) };
-                let found = answer(networks.of(Some(self.modality)), all.iter().map(Ok), view, &question)?;
+                let found = answer(networks.of(Some(self.modality))?, all.iter().map(Ok), view, &question)?;
                 Ok(found.first().map(|a| self.enlarge(&a.logits, a.iou, view)))
             }
             (Model::Sam { model, .. }, Kind::Sam(reading), _) => {
@@ -234,7 +234,7 @@ impl OpenCase {
         let Some(plain) = all.first() else { return Ok(Vec::new()) };
         let known = self.organs();
         let question = Question::Organs(&known);
-        let found = pass::found(pass::decode(networks.of(Some(self.modality)), plain, view, &question)?, &question);
+        let found = pass::found(pass::decode(networks.of(Some(self.modality))?, plain, view, &question)?, &question);
         Ok(found
             .iter()
             .filter_map(|a| {

@@ -1,9 +1,10 @@
 use crate::{Prompt, PromptSet};
 use candle_core::Device;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use volseg_geometry::{Modality, OrganId, Plane, Window};
 use volseg_model::Params;
-use volseg_model::embedded::{Network, SHIPPED, SHIPPED_CT, Weights};
+use volseg_model::embedded::{Config, Network, SHIPPED, SHIPPED_CT, Weights};
 use volseg_model::sam::SamModel;
 
 /// A loaded model: weights are read once for any number of cases.
@@ -12,9 +13,6 @@ pub enum Model {
     Embedded {
         /// The network, by modality.
         networks: Box<Networks>,
-        /// SHA-256 of its file, hex; of the digests of two files, a line each, if CTs have their own. Names the model, while
-        /// [`Model::weights_sha256`] names the file that was used.
-        sha256: String,
     },
     /// SAM-Med2D, SAM or MedSAM.
     Sam {
@@ -35,20 +33,54 @@ fn network(bytes: &[u8], device: &Device) -> Result<Network, volseg_model::Error
     }
 }
 
-/// The embedded network with the weights of each modality, and the SHA-256 of their files, hex.
+/// One file of weights. What ships inside costs time and memory only where it is asked for.
+struct Part {
+    bytes: &'static [u8],
+    sha256: OnceLock<String>,
+    network: OnceLock<Network>,
+}
+
+impl Part {
+    fn of(bytes: &'static [u8]) -> Self {
+        Self { bytes, sha256: OnceLock::new(), network: OnceLock::new() }
+    }
+
+    fn sha256(&self) -> &str {
+        self.sha256.get_or_init(|| volseg_io::sha256(self.bytes))
+    }
+}
+
+/// The embedded network with the weights of each modality.
 pub struct Networks {
-    any: (Network, String),
-    ct: Option<(Network, String)>,
+    any: Part,
+    ct: Option<Part>,
+    config: Config,
+    device: Device,
+    /// Of the file, hex; of the digests of two files, a line each, if CTs have their own.
+    sha256: OnceLock<String>,
 }
 
 impl Networks {
     /// The one for a modality; `None` where it is not known yet.
-    #[must_use]
-    pub fn of(&self, modality: Option<Modality>) -> &Network {
-        &self.part(modality).0
+    ///
+    /// # Errors
+    /// As [`Model::embedded`], for weights that ship inside and are read now.
+    pub fn of(&self, modality: Option<Modality>) -> Result<&Network, volseg_model::Error> {
+        let part = self.part(modality);
+        if let Some(network) = part.network.get() {
+            return Ok(network);
+        }
+        let read = network(part.bytes, &self.device)?;
+        Ok(part.network.get_or_init(|| read))
     }
 
-    fn part(&self, modality: Option<Modality>) -> &(Network, String) {
+    /// Sizes, the same for all modalities.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn part(&self, modality: Option<Modality>) -> &Part {
         self.ct.as_ref().filter(|_| modality == Some(Modality::Ct)).unwrap_or(&self.any)
     }
 }
@@ -59,10 +91,14 @@ impl Model {
     /// # Errors
     /// As [`Model::embedded`].
     pub fn shipped(device: &Device) -> Result<Self, volseg_model::Error> {
-        let [any, ct] = [SHIPPED, SHIPPED_CT].map(volseg_io::sha256);
-        let sha256 = volseg_io::sha256(format!("{any}\n{ct}").as_bytes());
-        let networks = Networks { any: (network(SHIPPED, device)?, any), ct: Some((network(SHIPPED_CT, device)?, ct)) };
-        Ok(Self::Embedded { networks: Box::new(networks), sha256 })
+        let networks = Networks {
+            any: Part::of(SHIPPED),
+            ct: Some(Part::of(SHIPPED_CT)),
+            config: Weights::config_of(SHIPPED)?,
+            device: device.clone(),
+            sha256: OnceLock::new(),
+        };
+        Ok(Self::Embedded { networks: Box::new(networks) })
     }
 
     /// Builds the embedded kind on a device from the bytes of its weights file.
@@ -70,8 +106,11 @@ impl Model {
     /// # Errors
     /// [`volseg_model::Error`] for malformed, missing or extra tensors.
     pub fn embedded(bytes: &[u8], sha256: String, device: &Device) -> Result<Self, volseg_model::Error> {
-        let networks = Networks { any: (network(bytes, device)?, sha256.clone()), ct: None };
-        Ok(Self::Embedded { networks: Box::new(networks), sha256 })
+        let read = network(bytes, device)?;
+        let config = read.config.clone();
+        let any = Part { bytes: &[], sha256: sha256.clone().into(), network: read.into() };
+        let networks = Networks { any, ct: None, config, device: device.clone(), sha256: sha256.into() };
+        Ok(Self::Embedded { networks: Box::new(networks) })
     }
 
     /// Name in reports: `embedded`, or the architecture.
@@ -90,7 +129,7 @@ impl Model {
         placed
             || match self {
                 Self::Embedded { networks, .. } => {
-                    prompt.named && usize::from(prompt.organ.get()) <= networks.of(None).config.organs
+                    prompt.named && usize::from(prompt.organ.get()) <= networks.config().organs
                 }
                 Self::Sam { model, .. } => {
                     let read = |text| prompts.texts.contains_key(text);
@@ -103,16 +142,21 @@ impl Model {
     #[must_use]
     pub fn weights_sha256(&self, modality: Modality) -> &str {
         match self {
-            Self::Embedded { networks, .. } => &networks.part(Some(modality)).1,
+            Self::Embedded { networks, .. } => networks.part(Some(modality)).sha256(),
             Self::Sam { sha256, .. } => sha256,
         }
     }
 
-    /// Digest of all its weights: another model has another one.
+    /// Digest of all its weights: another model has another one. Names the model, while [`Model::weights_sha256`] names the file that
+    /// was used.
     #[must_use]
     pub fn sha256(&self) -> &str {
         match self {
-            Self::Embedded { sha256, .. } | Self::Sam { sha256, .. } => sha256,
+            Self::Embedded { networks } => networks.sha256.get_or_init(|| {
+                let parts = std::iter::once(&networks.any).chain(&networks.ct);
+                volseg_io::sha256(parts.map(Part::sha256).collect::<Vec<_>>().join("\n").as_bytes())
+            }),
+            Self::Sam { sha256, .. } => sha256,
         }
     }
 }

@@ -62,9 +62,9 @@ pub fn segment(
     let stack = stack_of(image, plane.unwrap_or(Plane::Axial));
     let modality = match guess.modality {
         Some(m) => m,
-        None => decide_picture(networks.of(None), image, request, stack)?,
+        None => decide_picture(networks.of(None)?, image, request, stack)?,
     };
-    let network = networks.of(Some(modality));
+    let network = networks.of(Some(modality))?;
     if modality == Modality::Mr {
         if let PromptMode::Organ = request.prompts {
             return Err(Error::Request(

@@ -469,7 +469,7 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Memory of a case on its way, beside the workers of the network: voxels as read, labels, answers on the network's grid.
 fn case_bytes(case: &Case, job: &Job<'_>) -> u64 {
     let side = match job.model {
-        Model::Embedded { networks, .. } => networks.of(None).config.side as u64,
+        Model::Embedded { networks, .. } => networks.config().side as u64,
         Model::Sam { .. } => 0,
     };
     let organs = job.request.organs.as_ref().map_or(15, Vec::len) as u64;

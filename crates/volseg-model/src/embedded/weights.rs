@@ -41,11 +41,16 @@ impl Weights {
         Self::from_bytes(&std::fs::read(path).map_err(io)?)
     }
 
-    /// Reads the bytes of a file.
+    /// Sizes of the network, from the header of a file's bytes.
     ///
     /// # Errors
-    /// As [`Weights::read`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+    /// [`Error::Malformed`].
+    pub fn config_of(bytes: &[u8]) -> Result<Config, Error> {
+        Ok(Self::header(bytes)?.0)
+    }
+
+    /// Sizes, and steps of training.
+    fn header(bytes: &[u8]) -> Result<(Config, usize), Error> {
         let malformed = |reason: String| Error::Malformed { reason };
         let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| malformed(e.to_string()))?;
         let meta = header.metadata().clone().unwrap_or_default();
@@ -58,6 +63,16 @@ impl Weights {
         let config: Config = serde_json::from_str(meta.get("config").map_or("", String::as_str))
             .map_err(|e| malformed(format!("config in the metadata: {e}")))?;
         config.check().map_err(|e| malformed(e.to_string()))?;
+        Ok((config, meta.get("steps").and_then(|s| s.parse().ok()).unwrap_or(0)))
+    }
+
+    /// Reads the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`Weights::read`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let malformed = |reason: String| Error::Malformed { reason };
+        let (config, steps) = Self::header(bytes)?;
         let file = safetensors::SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
@@ -72,7 +87,6 @@ impl Weights {
             }
             tensors.insert(name, t);
         }
-        let steps = meta.get("steps").and_then(|s| s.parse().ok()).unwrap_or(0);
         Ok(Self { config, tensors, steps })
     }
 
