@@ -47,9 +47,20 @@ pub(crate) fn smooth(answers: &mut [Vec<Answer>], organs: &[OrganId], spacing_mm
     }
 }
 
-/// How much of an organ's largest part another part must have to stay.
-fn keep_fraction(id: u8) -> f64 {
+/// A connected part of an organ.
+struct Part {
+    pixels: usize,
+    /// Mean column, as a share of the row.
+    column: f64,
+    /// First and last slice.
+    slices: (usize, usize),
+}
+
+/// How much of an organ's largest part another part must have to stay; `beyond` if it lies in slices above or below all of the largest.
+fn keep_fraction(id: u8, beyond: bool) -> f64 {
     match id {
+        // Esophagus, aorta and vena cava: a tube that was lost on the way goes on there.
+        5 | 8 | 9 if beyond => 0.2,
         // Bowel-like, lobed and branching organs come in pieces where slices are thick.
         7 | 10 | 13 => 0.15,
         16 => 0.1,
@@ -57,9 +68,6 @@ fn keep_fraction(id: u8) -> f64 {
         _ => 0.5,
     }
 }
-
-/// The same for a tube (esophagus, aorta, vena cava) above or below its largest part, in slices of its own: it was lost on the way.
-const KEEP_BEYOND: f64 = 0.2;
 
 /// +1 for organs of the patient's left, -1 for those of the right.
 fn side_of(id: u8) -> i32 {
@@ -79,7 +87,7 @@ pub(crate) fn largest_parts(answers: &mut [Vec<Answer>], organs: &[OrganId], sid
         let place: Vec<Option<usize>> = answers.iter().map(|v| v.iter().position(|a| a.organ == id)).collect();
         let mut seen = vec![0u32; pixels * answers.len()];
         let inside = |s: usize, p: usize| place[s].is_some_and(|i| answers[s][i].logits[p] > 0);
-        let mut parts: Vec<(usize, f64)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         let mut stack = Vec::new();
         for s in 0..answers.len() {
             if place[s].is_none() {
@@ -90,12 +98,13 @@ pub(crate) fn largest_parts(answers: &mut [Vec<Answer>], organs: &[OrganId], sid
                     continue;
                 }
                 let number = parts.len() as u32 + 1;
-                let (mut n, mut columns) = (0usize, 0usize);
+                let (mut n, mut columns, mut last) = (0usize, 0usize, s);
                 seen[s * pixels + p] = number;
                 stack.push((s, p));
                 while let Some((z, q)) = stack.pop() {
                     n += 1;
                     columns += q % side;
+                    last = last.max(z);
                     let (x, y) = (q % side, q / side);
                     let mut visit = |ok: bool, z: usize, q: usize| {
                         if ok && seen[z * pixels + q] == 0 && inside(z, q) {
@@ -110,7 +119,8 @@ pub(crate) fn largest_parts(answers: &mut [Vec<Answer>], organs: &[OrganId], sid
                     visit(z > 0, z.wrapping_sub(1), q);
                     visit(z + 1 < answers.len(), z + 1, q);
                 }
-                parts.push((n, columns as f64 / n as f64 / side as f64));
+                // Slices are walked upwards, so no part begins below where it was met.
+                parts.push(Part { pixels: n, column: columns as f64 / n as f64 / side as f64, slices: (s, last) });
             }
         }
         let wrong_side = |c: f64| match side_of(id) {
@@ -118,22 +128,15 @@ pub(crate) fn largest_parts(answers: &mut [Vec<Answer>], organs: &[OrganId], sid
             -1 => sided && c > 0.58,
             _ => false,
         };
-        let largest = parts.iter().filter(|p| !wrong_side(p.1)).map(|p| p.0).max().unwrap_or(0);
-        // First and last slice of each part.
-        let mut reach = vec![(usize::MAX, 0); parts.len()];
-        for (at, &part) in seen.iter().enumerate().filter(|(_, part)| **part != 0) {
-            let (first, last) = &mut reach[part as usize - 1];
-            *first = (*first).min(at / pixels);
-            *last = at / pixels;
-        }
-        let main = parts.iter().position(|p| !wrong_side(p.1) && p.0 == largest).map(|i| reach[i]);
+        // The first of the largest.
+        let largest = parts.iter().filter(|p| !wrong_side(p.column)).rev().max_by_key(|p| p.pixels);
         let keep: Vec<bool> = parts
             .iter()
-            .zip(&reach)
-            .map(|(p, r)| {
-                let beyond = [5, 8, 9].contains(&id) && main.is_some_and(|m| r.1 < m.0 || r.0 > m.1);
-                let least = if beyond { KEEP_BEYOND } else { keep_fraction(id) };
-                !wrong_side(p.1) && p.0 as f64 >= least * largest as f64
+            .map(|p| {
+                largest.is_some_and(|l| {
+                    let beyond = p.slices.1 < l.slices.0 || p.slices.0 > l.slices.1;
+                    !wrong_side(p.column) && p.pixels as f64 >= keep_fraction(id, beyond) * l.pixels as f64
+                })
             })
             .collect();
         for (s, i) in place.iter().enumerate() {

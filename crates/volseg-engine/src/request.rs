@@ -56,8 +56,8 @@ pub struct Networks {
     ct: Option<Part>,
     config: Config,
     device: Device,
-    /// Of the file, hex; of the digests of two files, a line each, if CTs have their own.
-    sha256: OnceLock<String>,
+    /// Where CTs have their own file: SHA-256 of the digests of both, a line each.
+    both_sha256: OnceLock<String>,
 }
 
 impl Networks {
@@ -96,7 +96,7 @@ impl Model {
             ct: Some(Part::of(SHIPPED_CT)),
             config: Weights::config_of(SHIPPED)?,
             device: device.clone(),
-            sha256: OnceLock::new(),
+            both_sha256: OnceLock::new(),
         };
         Ok(Self::Embedded { networks: Box::new(networks) })
     }
@@ -108,8 +108,8 @@ impl Model {
     pub fn embedded(bytes: &[u8], sha256: String, device: &Device) -> Result<Self, volseg_model::Error> {
         let read = network(bytes, device)?;
         let config = read.config.clone();
-        let any = Part { bytes: &[], sha256: sha256.clone().into(), network: read.into() };
-        let networks = Networks { any, ct: None, config, device: device.clone(), sha256: sha256.into() };
+        let any = Part { bytes: &[], sha256: sha256.into(), network: read.into() };
+        let networks = Networks { any, ct: None, config, device: device.clone(), both_sha256: OnceLock::new() };
         Ok(Self::Embedded { networks: Box::new(networks) })
     }
 
@@ -152,10 +152,12 @@ impl Model {
     #[must_use]
     pub fn sha256(&self) -> &str {
         match self {
-            Self::Embedded { networks } => networks.sha256.get_or_init(|| {
-                let parts = std::iter::once(&networks.any).chain(&networks.ct);
-                volseg_io::sha256(parts.map(Part::sha256).collect::<Vec<_>>().join("\n").as_bytes())
-            }),
+            Self::Embedded { networks } => match &networks.ct {
+                None => networks.any.sha256(),
+                Some(ct) => networks.both_sha256.get_or_init(|| {
+                    volseg_io::sha256(format!("{}\n{}", networks.any.sha256(), ct.sha256()).as_bytes())
+                }),
+            },
             Self::Sam { sha256, .. } => sha256,
         }
     }

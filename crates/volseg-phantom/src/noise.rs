@@ -19,8 +19,9 @@ fn lattice(x: i32, y: i32, z: i32, seed: u32) -> f32 {
     (hash(x, y, z, seed) >> 8) as f32 / 8_388_608.0 - 1.0
 }
 
+/// Rises smoothly from 0 to 1.
 #[inline]
-fn fade(t: f32) -> f32 {
+pub(crate) fn fade(t: f32) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 

@@ -12,8 +12,7 @@ const TUMOUR: u8 = 17;
 
 /// Between 0 and 1 for `v` from `low` to `high`.
 fn ramp(v: f32, low: f32, high: f32) -> f32 {
-    let t = ((v - low) / (high - low)).clamp(0.0, 1.0);
-    t * t * (3.0 - 2.0 * t)
+    noise::fade(((v - low) / (high - low)).clamp(0.0, 1.0))
 }
 
 /// A bright line where a field is zero.
@@ -103,7 +102,7 @@ impl Lesion {
         let field = |size: f32, salt: u32| noise::value([x * size, y * size, 7.0], self.seed ^ salt);
         let bed = self.bed * (0.6 * field(9.0, 8) + 0.4 * field(24.0, 9) + 0.3 * field(50.0, 10));
         let fluid = -14.0 * ramp(field(6.0, 11), 1.0 - 2.0 * self.fluid, 1.15 - 2.0 * self.fluid);
-        gland + self.echo + bed + if self.fluid > 0.0 { fluid } else { 0.0 } + self.septa * ridge(field(5.0, 12), 0.05)
+        gland + self.echo + bed + fluid + self.septa * ridge(field(5.0, 12), 0.05)
     }
 }
 

@@ -351,9 +351,8 @@ fn entry(name: &str, file: &WeightsFile) -> Value {
 fn run_list(json: bool, global: &Global) -> anyhow::Result<ExitCode> {
     let place = folder();
     let mut models = Vec::new();
-    for (name, bytes) in
-        [("embedded", embedded::SHIPPED), ("embedded", clip::SHIPPED), ("embedded-ct", embedded::SHIPPED_CT)]
-    {
+    let [any, ct] = embedded::SHIPPED_FILES;
+    for (name, bytes) in [any, ("embedded", clip::SHIPPED), ct] {
         let file = WeightsFile::shipped(bytes)?;
         let mut inside = entry(name, &file);
         inside["licence"] = LICENCE_FILE.into();
